@@ -1,0 +1,24 @@
+"""The one place where anything may go wrong without taking the run down: a crash becomes a reason, never a pass."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from modelguard.errors import ModelguardError
+from modelguard.types.findings import Absence, Missing
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+def attempt(action: Callable[[], T], *, what: str) -> T | Missing:
+    """The result of `action`, or why there is none. Readers' refusals keep their own words; a crash names itself as a bug."""
+    try:
+        return action()
+    except ModelguardError as error:
+        return Missing(str(error), advice=error.advice, kind=Absence.BROKEN)
+    except Exception as error:  # the only broad except of the package: what crashed was not looked at, and says so
+        log.debug("%s crashed", what, exc_info=True)
+        return Missing(f"{what} crashed ({type(error).__name__})", advice="please report it with `MODELGUARD_DEBUG=1`", kind=Absence.BROKEN)

@@ -1,0 +1,102 @@
+"""Files of a commit: git objects, spooled once to an unlinked file because `cat-file` cannot seek, and Git LFS objects at hand."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelguard.blobs.base import Blob
+from modelguard.blobs.lfs import Pointer, parse_pointer
+from modelguard.blobs.local import LocalBlob
+from modelguard.errors import CannotFetch, CannotRead
+from modelguard.git import REGULAR_MODES, Git
+from modelguard.types.changes import TreeEntry
+
+CHUNK = 4 << 20
+
+
+class GitBlob:
+    """One git object. Its name is its hash, so what is read is what the commit names."""
+
+    sha256: str | None = None
+    verified = True
+
+    def __init__(self, git: Git, entry: TreeEntry, name: str) -> None:
+        self.name = name
+        self.size = entry.size
+        self._git, self._oid = git, entry.oid
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None
+
+    def readinto(self, start: int, buffer: memoryview) -> None:
+        with self._lock:
+            if self._descriptor is None:
+                self._descriptor = self._git.spool(self._oid)
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(self._descriptor, [buffer[done:]], start + done)
+            if count == 0:
+                raise CannotRead(f"{self.name}: ends before byte {start + len(buffer)}")
+            done += count
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", None) is not None:
+            os.close(self._descriptor)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class GitFolder:
+    """One directory of a commit. Symbolic links and submodules are not files here: nothing leads out of the tree."""
+
+    git: Git
+    tree: Mapping[str, TreeEntry]
+    directory: str
+    ref: str
+    worktree: Path | None = None
+    sizes: Mapping[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        entries = {path: entry for path, entry in self.tree.items() if posixpath.dirname(path) == self.directory}
+        sizes = {posixpath.basename(path): entry.size for path, entry in entries.items() if entry.mode in REGULAR_MODES}
+        object.__setattr__(self, "sizes", sizes)
+
+    def open(self, name: str) -> Blob:
+        path = posixpath.join(self.directory, name)
+        if name not in self.sizes:
+            raise CannotFetch(f"{path}: no such file in {self.ref}")
+        return open_entry(self.git, self.tree[path], self.worktree)
+
+
+def open_entry(git: Git, entry: TreeEntry, worktree: Path | None) -> Blob:
+    """The content of a tree entry; behind a Git LFS pointer, the object from the repository's LFS store or the working tree."""
+    if entry.size < 1024:
+        pointer = parse_pointer(git.read(entry.oid, 1024))
+        if pointer is not None:
+            return _lfs_object(git, entry, pointer, worktree)
+    return GitBlob(git, entry, entry.path)
+
+
+def _lfs_object(git: Git, entry: TreeEntry, pointer: Pointer, worktree: Path | None) -> Blob:
+    stored = git.directory / "lfs" / "objects" / pointer.oid[:2] / pointer.oid[2:4] / pointer.oid
+    candidates = [stored] if worktree is None else [stored, worktree / entry.path]
+    for candidate in candidates:
+        if candidate.is_file() and not candidate.is_symlink() and candidate.stat().st_size == pointer.size:
+            blob = LocalBlob(candidate, name=entry.path)
+            if _sha256(blob) == pointer.oid:
+                blob.sha256 = pointer.oid
+                return blob
+    raise CannotFetch(f"{entry.path}: is a Git LFS pointer whose object is not here", advice="run `git lfs pull` for this file, then again")
+
+
+def _sha256(blob: LocalBlob) -> str:
+    digest, buffer = hashlib.sha256(), bytearray(CHUNK)
+    for start in range(0, blob.size, CHUNK):
+        piece = memoryview(buffer)[: min(CHUNK, blob.size - start)]
+        blob.readinto(start, piece)
+        digest.update(piece)
+    return digest.hexdigest()

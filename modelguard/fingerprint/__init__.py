@@ -1,0 +1,1 @@
+"""Numbers about weights and activations: exact differences and tests with a stated null."""

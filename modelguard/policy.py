@@ -1,0 +1,203 @@
+"""What is enforced. Parsed from YAML of the base commit (never of the head); unknown and duplicate keys are errors."""
+
+from __future__ import annotations
+
+import datetime
+import fnmatch
+import hashlib
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import msgspec
+import yaml
+
+from modelguard.errors import BadRequest
+from modelguard.types.evidence import EVIDENCE_NAMES
+from modelguard.types.findings import Level
+from modelguard.types.report import Setting
+
+FILE_NAME = ".modelguard.yml"
+MAX_BYTES = 1 << 20
+
+
+class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which checkpoints an entry governs, and the base that their cards may claim."""
+
+    path: str
+    base: str | None = None
+
+
+class RuleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """What a policy may set for one rule."""
+
+    enabled: bool = True
+    severity: str | None = None
+    max_missing: str | None = None
+    minimum_share: str | None = None
+
+
+class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A finding at or above both levels blocks."""
+
+    severity: str = "high"
+    confidence: str = "medium"
+
+
+class Waiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A finding that somebody answers for, until a date."""
+
+    rule: str
+    subject: str
+    reason: str
+    owner: str
+    expires: datetime.date
+    fingerprint: str | None = None
+
+
+class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file as written."""
+
+    version: int
+    models: tuple[ModelEntry, ...] = ()
+    require: tuple[str, ...] = ()
+    alpha: float = 1e-9
+    controls: tuple[str, ...] = ()
+    rules: dict[str, RuleSettings] = {}
+    block: Block = Block()
+    registry: str | None = None
+    waivers: tuple[Waiver, ...] = ()
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """The effective policy, where it came from, and its digest."""
+
+    document: Document
+    origin: str
+    digest: str
+
+    @property
+    def alpha(self) -> float:
+        return self.document.alpha
+
+    @property
+    def require(self) -> tuple[str, ...]:
+        return self.document.require
+
+    @property
+    def block_severity(self) -> Level:
+        return level(self.document.block.severity)
+
+    @property
+    def block_confidence(self) -> Level:
+        return level(self.document.block.confidence)
+
+    def enabled(self, rule: str) -> bool:
+        return self.rule(rule).enabled
+
+    def rule(self, rule: str) -> RuleSettings:
+        return self.document.rules.get(rule, RuleSettings())
+
+    def severity(self, rule: str, default: Level) -> Level:
+        """The severity that policy gives the rule's worst finding, or the rule's own."""
+        written = self.rule(rule).severity
+        return default if written is None else level(written)
+
+    def share(self, rule: str, key: str, default: float) -> float:
+        """A percentage setting of a rule as a fraction."""
+        written = getattr(self.rule(rule), key)
+        return default if written is None else percentage(written)
+
+    def base_of(self, path: str) -> str | None:
+        """The base that policy pins for the model at `path`, from the first entry that governs it."""
+        return next((entry.base for entry in self.document.models if fnmatch.fnmatchcase(path, entry.path)), None)
+
+    def waiver(self, rule: str, subject: str, today: datetime.date) -> Waiver | None:
+        """The waiver in force for a finding; an expired one is none."""
+        live = (waiver for waiver in self.document.waivers if waiver.expires >= today)
+        return next((waiver for waiver in live if waiver.rule == rule and waiver.subject == subject), None)
+
+    def settings(self) -> tuple[Setting, ...]:
+        """Every effective setting with its origin."""
+        written = msgspec.to_builtins(self.document, enc_hook=str)
+        default = msgspec.to_builtins(Document(version=1))
+        pairs = ((key, value, "built-in default" if value == default.get(key) else self.origin) for key, value in written.items())
+        return tuple(Setting(key=key, value=msgspec.json.encode(value).decode(), origin=origin) for key, value, origin in pairs)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML in which a repeated key is an error rather than the last one winning."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable) or key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def load_yaml(data: bytes, name: str) -> object:
+    """The one YAML loader: safe, duplicate keys refused, size capped, aliases refused (they expand without bound)."""
+    if len(data) > MAX_BYTES:
+        raise BadRequest(f"{name}: larger than {MAX_BYTES} bytes")
+    try:
+        text = data.decode("utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise BadRequest(f"{name}: YAML aliases are refused", advice="write the value out")
+        return yaml.load(text, Loader=_StrictLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        raise BadRequest(f"{name}{where}: not valid YAML ({getattr(error, 'problem', None) or type(error).__name__})") from error
+
+
+def default() -> Policy:
+    """The policy of a repository that has none."""
+    return parse(b"version: 1\n", "built-in default")
+
+
+def parse(data: bytes, origin: str) -> Policy:
+    """A policy from bytes. Raises BadRequest, naming the file and the key, for anything that it does not understand."""
+    raw = load_yaml(data, origin)
+    try:
+        document = msgspec.convert(raw, Document, strict=True)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"{origin}: {error}", advice="docs/policy.md lists every key") from error
+    _validate(document, origin)
+    return Policy(document=document, origin=origin, digest="sha256:" + hashlib.sha256(data).hexdigest())
+
+
+def _validate(document: Document, origin: str) -> None:
+    if document.version != 1:
+        raise BadRequest(f"{origin}: version {document.version} is not known", advice="write `version: 1`")
+    if not 0 < document.alpha <= 1e-3:
+        raise BadRequest(f"{origin}: alpha must lie in (0, 0.001]")
+    for name in document.require:
+        if name not in EVIDENCE_NAMES:
+            raise BadRequest(f"{origin}: require: {name!r} is no evidence", advice=f"one of {', '.join(EVIDENCE_NAMES)}")
+    for settings in document.rules.values():
+        if settings.severity is not None:
+            level(settings.severity)
+        for share in (settings.max_missing, settings.minimum_share):
+            if share is not None:
+                percentage(share)
+    level(document.block.severity)
+    level(document.block.confidence)
+
+
+def level(word: str) -> Level:
+    """A level by its name."""
+    try:
+        return Level[word.upper()]
+    except KeyError:
+        raise BadRequest(f"{word!r} is no level", advice="one of info, low, medium, high") from None
+
+
+def percentage(text: str) -> float:
+    """`1%` as 0.01."""
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,6})?)%", text.strip())
+    if match is None or float(match[1]) > 100:
+        raise BadRequest(f"{text!r} is no percentage", advice="write it like 1%")
+    return float(match[1]) / 100

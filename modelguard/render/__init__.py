@@ -1,0 +1,1 @@
+"""Words and pictures. Every renderer sees a report and nothing else."""

@@ -1,0 +1,27 @@
+"""All that a rule may see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from modelguard.types.changes import Declaration, ModelChange
+from modelguard.types.findings import Missing
+from modelguard.types.logs import TrainingLog
+from modelguard.types.weights import ActivationComparison, AdapterFit, CheckpointFacts, Comparison
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Evidence about one model. A rule's parameter names are fields of this class; each may be missing, with the reason."""
+
+    change: ModelChange | Missing
+    declaration: Declaration | Missing
+    checkpoint: CheckpointFacts | Missing
+    weights: Comparison | Missing  # the checkpoint held against its declared base
+    previous: Comparison | Missing  # the checkpoint held against its own version before the change
+    adapter: AdapterFit | Missing
+    activations: ActivationComparison | Missing
+    log: TrainingLog | Missing
+
+
+EVIDENCE_NAMES = tuple(field.name for field in fields(Evidence))

@@ -1,0 +1,109 @@
+"""What a training log says: records, runs, and the geometry of their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRecord:
+    """One row, in file order. `kind` is train, eval or summary; `time` is unix seconds where the format records it.
+
+    `session` counts the processes that wrote the log; a change from one record to the next is a restart.
+    """
+
+    step: int
+    kind: str
+    values: Mapping[str, float]
+    epoch: float | None = None
+    time: float | None = None
+    position: int = 0  # line or record number in its file
+    session: int = 0
+
+
+class Jump(StrEnum):
+    """Classes of discontinuity between two training records, or at the ends of a log."""
+
+    RESUME = "resume"
+    ROLLBACK = "rollback"
+    REWIND_SKIP = "rewind-skip"
+    COUNTER_RESET = "counter-reset"
+    MISSING = "missing"
+    HEAD = "head"
+    TAIL = "tail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discontinuity:
+    """One place where steps do not follow one another: the last step before it, the first after it, and the steps between."""
+
+    kind: Jump
+    before: int
+    after: int
+    missing: int
+    note: str
+    excused: str = ""  # what in the log explains it; empty when nothing does
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A stretch of records whose steps only grow."""
+
+    first: int
+    last: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One training run as one log tells it. `claimed` holds what the log says about itself (global_step, max_steps, …)."""
+
+    source: str
+    format: str
+    records: tuple[LogRecord, ...]
+    claimed: Mapping[str, float] = field(default_factory=dict)
+    cadence: int = 0  # the usual number of steps between training records; 0 when there are too few to tell
+    segments: tuple[Segment, ...] = ()
+    discontinuities: tuple[Discontinuity, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def training(self) -> tuple[LogRecord, ...]:
+        return tuple(record for record in self.records if record.kind == "train")
+
+    @property
+    def last_step(self) -> int:
+        """The highest training step in the log; 0 without one."""
+        return max((record.step for record in self.training), default=0)
+
+    @property
+    def length(self) -> int:
+        """Training steps that the run took, as far as the log or its own claim tells; at least 1."""
+        return max(self.last_step, int(self.claimed.get("global_step", 0)), 1)
+
+    @property
+    def undecidable(self) -> str:
+        """Why the order of steps cannot be judged; empty when it can."""
+        if self.cadence:
+            return ""
+        if len({record.step for record in self.training}) < 3:
+            return "fewer than 3 training records"
+        return "the training records have no regular cadence"
+
+    def unexplained(self, *kinds: Jump) -> tuple[Discontinuity, ...]:
+        """The discontinuities of these kinds that nothing in the log explains."""
+        return tuple(jump for jump in self.discontinuities if jump.kind in kinds and not jump.excused)
+
+    def explained(self, *kinds: Jump) -> tuple[Discontinuity, ...]:
+        """The discontinuities of these kinds that the log itself explains."""
+        return tuple(jump for jump in self.discontinuities if jump.kind in kinds and jump.excused)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingLog:
+    """Every run that the logs beside a model tell of; never empty."""
+
+    runs: tuple[Run, ...]
+    unread: tuple[str, ...] = ()  # logs that are there but could not be read, each with its reason

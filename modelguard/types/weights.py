@@ -1,0 +1,193 @@
+"""What the comparison of two checkpoints says: the frozen side of the `modelguard.compare/1` contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Relation(StrEnum):
+    """How the left checkpoint stands to the right one (the alleged parent)."""
+
+    IDENTICAL = "identical"
+    SAME_WEIGHTS = "same-weights"
+    DERIVED = "derived"
+    SHARED_INITIALISATION = "shared-initialisation"
+    UNRELATED = "unrelated"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Basis(StrEnum):
+    """What the relation rests on."""
+
+    BYTES = "bytes"
+    EXACT = "exact"
+    CONFORMAL = "conformal"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One of the two checkpoints. `digest` is null unless the bytes were hashed or Git LFS vouches for them."""
+
+    ref: str
+    digest: str | None
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NullTest:
+    """One statistic with its null. `log10_p` bounds the p-value; `block` names what was tested ("" when it is the whole model)."""
+
+    method: str
+    block: str
+    statistic: float
+    n: int
+    log10_p: float
+    log10_p_adjusted: float
+    null: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerResult:
+    """One layer of the left checkpoint: which layer it was held against, and what came out."""
+
+    name: str
+    matched: str
+    relation: str
+    score: float
+    log10_p: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """What the tests could have seen: one transformation of the declared base, and whether it would have been detected."""
+
+    transformation: str
+    detectable: bool
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undecided:
+    """Something that could not be looked at, and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorDifference:
+    """The exact difference of one tensor pair: entries, bit-equal entries, largest and relative change (L2, in float64)."""
+
+    name: str
+    matched: str
+    dtype: str
+    shape: tuple[int, ...]
+    entries: int
+    equal: int
+    max_abs: float
+    relative: float
+    cosine: float
+    nonfinite: int
+    explanation: str  # identical, cast, row-permuted, transposed or changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferenceSummary:
+    """The exact difference of two checkpoints, counted over tensors and parameters."""
+
+    tensors: int
+    identical: int
+    explained: int
+    changed: int
+    only_left: tuple[str, ...]
+    only_right: tuple[str, ...]
+    largest: tuple[TensorDifference, ...]
+    parameters: int
+    parameters_equal: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What it took. The only part of a document that may differ from run to run."""
+
+    bytes_read: int
+    bytes_total: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Everything that comparing two checkpoints gave (design, section 3)."""
+
+    left: Side
+    right: Side
+    relation: Relation
+    kinds: tuple[str, ...]
+    direction: str
+    basis: Basis
+    log10_p: float
+    score: float
+    share_explained: float
+    power: tuple[Power, ...]
+    layers: tuple[LayerResult, ...]
+    evidence: tuple[NullTest, ...]
+    unknown: tuple[Undecided, ...]
+    difference: DifferenceSummary | None
+    cost: Cost = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointFacts:
+    """What a header says, before any weight is read."""
+
+    ref: str
+    format: str
+    tensors: int
+    parameters: int
+    nbytes: int
+    dtypes: tuple[str, ...]
+    notes: tuple[str, ...]
+    verified: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterFit:
+    """How an adapter's shapes fit its declared base: all that an adapter alone can show."""
+
+    base: str
+    rank: int
+    modules: int
+    fitting: int
+    misfits: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationLayer:
+    """One layer of two models on the same probes. Cosines are means over tokens, after removing the token mean."""
+
+    name: str
+    hidden_cosine: float
+    attention_cosine: float | None
+    hidden_fixed: int
+    hidden_n: int
+    heads_fixed: int
+    heads_n: int
+    log10_p: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationComparison:
+    """Two models of one architecture run on the same public probe texts."""
+
+    method: str
+    layers: tuple[ActivationLayer, ...]
+    log10_p_hidden: float
+    log10_p_heads: float
+    control: str
+    control_fires: bool
+    best_head_match: float
+    tokens: int
+    notes: tuple[str, ...] = ()
