@@ -9,9 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from modelguard.checkpoints.json_header import parse_object
-from modelguard.errors import BadRequest, Malformed
-from modelguard.policy import load_yaml
+from modelguard.documents import json_object, yaml_document
+from modelguard.errors import Malformed
 from modelguard.types.changes import BaseReference, Declaration
 
 FRONT_MATTER = re.compile(rb"\A(?:\xef\xbb\xbf)?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
@@ -26,7 +25,7 @@ def declare(*, card: bytes | None, card_name: str, adapter: bytes | None, adapte
     written = front_matter(card, card_name) if card is not None else {}
     bases = _card_bases(written, card_name)
     if adapter is not None:
-        bases = _with_adapter(bases, parse_object(adapter, adapter_name), adapter_name)
+        bases = _with_adapter(bases, json_object(adapter, adapter_name), adapter_name)
     notes = _disagreements(bases, pin)
     if pin is not None:
         bases = (reference(pin, "policy", pinned=True),)
@@ -39,10 +38,7 @@ def front_matter(card: bytes, name: str) -> Mapping[str, Any]:
     match = FRONT_MATTER.match(card)
     if match is None:
         return {}
-    try:
-        written = load_yaml(match[1], name)
-    except BadRequest as error:  # in a card this is a claim that cannot be read, not a mistake of the operator
-        raise Malformed(str(error), advice="mend the front matter") from error
+    written = yaml_document(match[1], name)
     if written is None:
         return {}
     if not isinstance(written, dict):

@@ -6,19 +6,16 @@ import datetime
 import fnmatch
 import hashlib
 import re
-from collections.abc import Hashable
-from typing import Any
 
 import msgspec
-import yaml
 
-from modelguard.errors import BadRequest
+from modelguard.documents import yaml_document
+from modelguard.errors import BadRequest, Malformed
 from modelguard.types.evidence import EVIDENCE_NAMES
 from modelguard.types.findings import Level
 from modelguard.types.report import Setting
 
 FILE_NAME = ".modelguard.yml"
-MAX_BYTES = 1 << 20
 
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,34 +122,6 @@ class Policy(msgspec.Struct, frozen=True):
         return tuple(Setting(key=key, value=msgspec.json.encode(value).decode(), origin=origin) for key, value, origin in pairs)
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML in which a repeated key is an error rather than the last one winning."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable) or key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-def load_yaml(data: bytes, name: str) -> object:
-    """The one YAML loader: safe, duplicate keys refused, size capped, aliases refused (they expand without bound)."""
-    if len(data) > MAX_BYTES:
-        raise BadRequest(f"{name}: larger than {MAX_BYTES} bytes")
-    try:
-        text = data.decode("utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise BadRequest(f"{name}: YAML aliases are refused", advice="write the value out")
-        return yaml.load(text, Loader=_StrictLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise BadRequest(f"{name}{where}: not valid YAML ({getattr(error, 'problem', None) or type(error).__name__})") from error
-
-
 def default() -> Policy:
     """The policy of a repository that has none."""
     return parse(b"version: 1\n", "built-in default")
@@ -160,9 +129,10 @@ def default() -> Policy:
 
 def parse(data: bytes, origin: str) -> Policy:
     """A policy from bytes. Raises BadRequest, naming the file and the key, for anything that it does not understand."""
-    raw = load_yaml(data, origin)
     try:
-        document = msgspec.convert(raw, Document, strict=True)
+        document = msgspec.convert(yaml_document(data, origin), Document, strict=True)
+    except Malformed as error:
+        raise BadRequest(str(error), advice=error.advice) from error
     except msgspec.ValidationError as error:
         raise BadRequest(f"{origin}: {error}", advice="docs/policy.md lists every key") from error
     _validate(document, origin)

@@ -14,7 +14,7 @@ from typing import Any
 from modelguard.blobs.base import Blob, read
 from modelguard.checkpoints.base import TensorInfo
 from modelguard.checkpoints.dtypes import SUB_BYTE, itemsize
-from modelguard.checkpoints.json_header import parse_object
+from modelguard.documents import json_object
 from modelguard.errors import Malformed
 
 MAX_HEADER_BYTES = 10_000_000  # a real header takes about 100 bytes a tensor; the format's own limit is ten times as high
@@ -84,7 +84,7 @@ def _header(blob: Blob) -> tuple[dict[str, Any], int]:
     if length > MAX_HEADER_BYTES:
         raise Malformed(f"{blob.name}: header of {length} bytes, more than the {MAX_HEADER_BYTES} that are read", advice="split the file")
     raw = read(blob, 8, length)
-    return parse_object(raw.lstrip(WHITESPACE), f"{blob.name}: header"), 8 + length
+    return json_object(raw.lstrip(WHITESPACE), f"{blob.name}: header"), 8 + length
 
 
 def _refuse_lookalikes(start: bytes, blob: Blob) -> None:

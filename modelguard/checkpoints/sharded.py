@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from modelguard.blobs.base import Folder, read_small
 from modelguard.checkpoints.base import TensorInfo
-from modelguard.checkpoints.json_header import parse_object
 from modelguard.checkpoints.safetensors import Safetensors, open_safetensors
+from modelguard.documents import json_object
 from modelguard.errors import Malformed
 
 SUFFIX = ".safetensors.index.json"
@@ -40,7 +40,7 @@ class Sharded:
 
 def shard_names(index: bytes, name: str) -> Mapping[str, str]:
     """Tensor name to shard file name, as an index says. Only bare file names are taken: an index names neighbours, not paths."""
-    weight_map = parse_object(index, name).get("weight_map")
+    weight_map = json_object(index, name).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise Malformed(f"{name}: has no weight_map", advice="save the checkpoint again")
     for shard in set(map(repr, weight_map.values())):

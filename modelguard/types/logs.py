@@ -84,11 +84,16 @@ class Run:
         return max(self.last_step, int(self.claimed.get("global_step", 0)), 1)
 
     @property
+    def brief(self) -> bool:
+        """Whether there are too few training records to tell how they follow one another."""
+        return not self.cadence and len({record.step for record in self.training}) < 3
+
+    @property
     def undecidable(self) -> str:
         """Why the order of steps cannot be judged; empty when it can."""
         if self.cadence:
             return ""
-        if len({record.step for record in self.training}) < 3:
+        if self.brief:
             return "fewer than 3 training records"
         return "the training records have no regular cadence"
 
@@ -107,3 +112,15 @@ class TrainingLog:
 
     runs: tuple[Run, ...]
     unread: tuple[str, ...] = ()  # logs that are there but could not be read, each with its reason
+
+    @property
+    def judged(self) -> tuple[Run, ...]:
+        """The runs that the rules on steps judge: not those that were abandoned after a record or two beside one that can be."""
+        trained = tuple(run for run in self.runs if run.training)
+        return tuple(run for run in trained if not run.brief) if any(run.cadence for run in trained) else trained
+
+    @property
+    def set_aside(self) -> tuple[Run, ...]:
+        """The runs that hold too little training to be judged, beside others that can be."""
+        judged = {run.source for run in self.judged}
+        return tuple(run for run in self.runs if run.source not in judged)

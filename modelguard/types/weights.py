@@ -90,8 +90,9 @@ class TensorDifference:
     max_abs: float
     relative: float
     cosine: float
+    energy: float  # sum of squares of the left tensor over that of the right one
     nonfinite: int
-    explanation: str  # identical, cast, row-permuted, transposed or changed
+    explanation: str  # identical, cast, permuted or changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,4 +191,6 @@ class ActivationComparison:
     control_fires: bool
     best_head_match: float
     tokens: int
+    control_log10_p_hidden: float = 0.0  # the same two tests on the control
+    control_log10_p_heads: float = 0.0
     notes: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""Plays three pull requests on real weights: `python -m demo`."""

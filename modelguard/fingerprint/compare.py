@@ -1,0 +1,144 @@
+"""Compares two checkpoints: exact difference first, lossless explanations next, exact tests of independence last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from math import log10
+
+from modelguard.checkpoints.base import Checkpoint, nbytes, parameters
+from modelguard.fingerprint import disguise
+from modelguard.fingerprint.alignment import Alignment, align
+from modelguard.fingerprint.blocks import Block, find_blocks
+from modelguard.fingerprint.difference import difference
+from modelguard.fingerprint.embeddings import examine_embeddings
+from modelguard.fingerprint.matching import log10_tail
+from modelguard.fingerprint.meter import Metered
+from modelguard.fingerprint.permutation import explain
+from modelguard.fingerprint.relation import BlockTests, examine_blocks, relation_of, spread
+from modelguard.fingerprint.wording import explained_share, kinds_of, layer_results, power_of, summarise
+from modelguard.types.weights import Basis, Comparison, Cost, NullTest, Relation, Side, TensorDifference, Undecided
+
+DEPTHS = ("header", "sample", "full")
+SAMPLED_BLOCKS = 6
+ALPHA = 1e-9
+LOSSLESS = ("identical", "cast", "permuted")
+BUFFERS = ("position_ids", "inv_freq", "cos_cached", "sin_cached", "attn.bias", "attn.masked_bias", "attention.masked_bias")
+
+
+def compare(
+    left: Checkpoint, right: Checkpoint, *, depth: str = "full", alpha: float = ALPHA, advance: Callable[[int], None] | None = None
+) -> Comparison:
+    """How `left` (the checkpoint in question) stands to `right` (the alleged parent).
+
+    `header` looks at names and shapes only; `sample` reads the stretches that the exact tests need, of a few layers; `full` adds the
+    exact difference of every tensor. `advance` is told of bytes as they are read.
+    """
+    started = time.monotonic()
+    ours, theirs = Metered(left, advance), Metered(right, advance)
+    alignment = align(ours, theirs, by_content=depth == "full")
+    differences = explain(ours, theirs, difference(ours, theirs, alignment)) if depth == "full" else ()
+    relation = _lossless(alignment, differences)
+    examined: tuple[BlockTests, ...] = ()
+    embeddings: NullTest | None = None
+    why, veto = "only names and shapes were looked at", None
+    if relation is None:
+        relation = Relation.INCONCLUSIVE
+        if depth != "header":
+            blocks = _blocks(ours, theirs, alignment, depth)
+            examined = examine_blocks(ours, theirs, blocks, alpha)
+            embeddings = examine_embeddings(ours, theirs, alignment, alpha)
+            relation, why, veto = _judge(ours, theirs, alignment, examined, alpha)
+    seconds, total = time.monotonic() - started, nbytes(left) + nbytes(right)
+    return Comparison(
+        left=_side(left),
+        right=_side(right),
+        relation=relation,
+        kinds=kinds_of(ours, theirs, alignment, differences, examined, relation, alpha),
+        direction=_direction(differences, left, right, relation),
+        basis=_basis(relation),
+        log10_p=_combined(examined),
+        score=_score(examined, relation),
+        share_explained=explained_share(ours, differences, examined, relation, embeddings, alpha),
+        power=power_of(examined, alpha, veto),
+        layers=layer_results(examined, differences, alpha),
+        evidence=tuple(result for item in examined for result in item.results) + ((embeddings,) if embeddings else ()),
+        unknown=_unknown(alignment, depth, relation, why),
+        difference=summarise(ours, alignment, differences) if depth == "full" else None,
+        cost=Cost(bytes_read=ours.bytes_read + theirs.bytes_read, bytes_total=total, seconds=seconds),
+    )
+
+
+def _blocks(left: Checkpoint, right: Checkpoint, alignment: Alignment, depth: str) -> tuple[Block, ...]:
+    blocks = find_blocks(left, right, alignment)
+    return tuple(blocks[place] for place in spread(range(len(blocks)), SAMPLED_BLOCKS)) if depth == "sample" else blocks
+
+
+def _lossless(alignment: Alignment, differences: Sequence[TensorDifference]) -> Relation | None:
+    """The relation that equal or provably re-encoded tensors give, or None. Buffers that every model of a kind shares prove nothing."""
+    strays = [name for name in (*alignment.only_left, *alignment.only_right) if not name.endswith(BUFFERS)]
+    weights = [item for item in differences if item.entries and not item.name.endswith(BUFFERS)]
+    if strays or not weights or any(item.explanation not in LOSSLESS for item in weights):
+        return None
+    plain = all(item.explanation == "identical" for item in differences) and not alignment.renamed
+    return Relation.IDENTICAL if plain and not (alignment.only_left or alignment.only_right) else Relation.SAME_WEIGHTS
+
+
+def _judge(
+    left: Checkpoint, right: Checkpoint, alignment: Alignment, examined: Sequence[BlockTests], alpha: float
+) -> tuple[Relation, str, float | None]:
+    """The relation that the tests give; before one is denied, a full disguise is looked for. (relation, why not decided, T4 share)"""
+    relation, why = relation_of(examined, alpha, "")
+    if relation is not Relation.UNRELATED:
+        return relation, why, None
+    share = disguise.look(left, right, alignment, [item.block for item in examined if item.controls])
+    if share is not None and share >= disguise.VETO:
+        hint = f"{disguise.METHOD}: {share:.0%} of units find one partner by input and output, so a full disguise is possible"
+        return *relation_of(examined, alpha, hint), share
+    return relation, why, share
+
+
+def _side(checkpoint: Checkpoint) -> Side:
+    return Side(ref=checkpoint.ref, digest=checkpoint.digest, parameters=parameters(checkpoint))
+
+
+def _basis(relation: Relation) -> Basis:
+    if relation in (Relation.IDENTICAL, Relation.SAME_WEIGHTS):
+        return Basis.BYTES
+    return Basis.NONE if relation is Relation.INCONCLUSIVE else Basis.EXACT
+
+
+def _combined(examined: Sequence[BlockTests]) -> float:
+    """log10 of the bound for the strongest test over all its blocks together, corrected for there being three tests."""
+    totals: dict[str, list[float]] = {}
+    for item in examined:
+        for result in item.results:
+            totals.setdefault(result.method, []).append(result.statistic)
+    values = [log10_tail(int(sum(fixed)), len(fixed)) + log10(3) for fixed in totals.values()]
+    return min(0.0, min(values, default=0.0))
+
+
+def _score(examined: Sequence[BlockTests], relation: Relation) -> float:
+    """Share of tested units or axes at their own place, by the best test of each block, over blocks."""
+    if relation in (Relation.IDENTICAL, Relation.SAME_WEIGHTS):
+        return 1.0
+    shares = [item.score for item in examined]
+    return sum(shares) / len(shares) if shares else 0.0
+
+
+def _direction(differences: Sequence[TensorDifference], left: Checkpoint, right: Checkpoint, relation: Relation) -> str:
+    """A rounding shows which side is the rounded one; nothing else here tells parent from child."""
+    if relation is not Relation.SAME_WEIGHTS or not any(item.explanation == "cast" for item in differences):
+        return "unknown"
+    narrower = nbytes(left) < nbytes(right)
+    return "left-from-right" if narrower else "right-from-left"
+
+
+def _unknown(alignment: Alignment, depth: str, relation: Relation, why: str) -> tuple[Undecided, ...]:
+    items = [Undecided(what="relation", why=why)] if relation is Relation.INCONCLUSIVE else []
+    if depth != "full":
+        items.append(Undecided(what="exact difference", why=f"depth is {depth}"))
+    if alignment.only_left:
+        strays = f"{len(alignment.only_left)} tensors of the left checkpoint"
+        items.append(Undecided(what=strays, why="nothing of that name and shape on the right"))
+    return tuple(items)

@@ -1,0 +1,40 @@
+"""Positive controls: what the declared base would look like had the checkpoint been made from it and then maltreated.
+
+A test that stays silent says something only if it speaks on these. They are made from the base's own rows, at the same place and of
+the same number as the rows under test, so that they measure the power of exactly this comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float32]
+Control = Callable[[Matrix, Matrix], Matrix]
+
+DILUTED_SHARE = 0.2
+
+
+def four_bit(base: Matrix, _other: Matrix) -> Matrix:
+    """Rounded to 16 levels a row (symmetric, absolute maximum)."""
+    scale = np.abs(base).max(axis=1, keepdims=True, initial=0.0) / 7
+    levels = np.divide(base, scale, out=np.zeros_like(base), where=scale > 0)
+    return np.asarray(np.clip(np.rint(levels), -8, 7) * scale, dtype=np.float32)
+
+
+def half_pruned(base: Matrix, _other: Matrix) -> Matrix:
+    """The smaller half of every row's entries set to zero."""
+    middle = np.median(np.abs(base), axis=1, keepdims=True)
+    return np.where(np.abs(base) >= middle, base, np.float32(0))
+
+
+def diluted(base: Matrix, other: Matrix) -> Matrix:
+    """A merge that holds 20 % of the base and 80 % of the checkpoint in question, at equal size."""
+    size = np.sqrt(np.mean(np.square(other, dtype=np.float64))) or 1.0
+    own = np.sqrt(np.mean(np.square(base, dtype=np.float64)))
+    return np.asarray(DILUTED_SHARE * base + (1 - DILUTED_SHARE) * other * np.float32(own / size), dtype=np.float32)
+
+
+CONTROLS: dict[str, Control] = {"4-bit": four_bit, "half pruned": half_pruned, "20 % diluted": diluted}

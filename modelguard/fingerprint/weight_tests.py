@@ -1,0 +1,112 @@
+"""Exact tests of independence on the weights of one layer, each blind to a disguise that another one sees.
+
+Every test compares descriptions of things that are exchangeable under independence, and counts how many are strictly nearest to their
+own partner (matching.py: P(K >= k) <= 1 / k! a block, L^k / k! over L independent blocks).
+
+T1  units by their weights. Sees through any change that keeps the order and the frame; blind to permuted units and to rotations.
+T2  axes of the residual stream by their cosines with other axes over all units. Blind to rotations, sees through permuted or
+    rescaled units. Null: axes of the residual stream are exchangeable.
+T3  units by their cosines with other units. Blind to permuted units, sees through any rotation or permutation of the residual
+    stream and through rescaled units. Null: units are exchangeable.
+
+Source: fixed points of a matching and the Gram statistic over units, from the family of tests of Zhu et al. 2025 (arXiv 2502.12292);
+splitting units into anchors and tested ones makes the Gram test one of fixed points, with a bound that does not end at 1 / draws.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelguard.checkpoints.base import Checkpoint
+from modelguard.fingerprint.blocks import Block
+from modelguard.fingerprint.matching import fixed_points
+from modelguard.fingerprint.tiles import rows
+
+Matrix = NDArray[np.float32]
+
+T1 = "t1-unit-fixed-points-v1-m64"
+T2 = "t2-axis-gram-fixed-points-v1-m128"
+T3 = "t3-unit-gram-fixed-points-v1-m128-w2048"
+ASSUMPTION = {
+    T1: "independent initialisation; units of a layer exchangeable under training",
+    T2: "independent initialisation; axes of the residual stream exchangeable under training",
+    T3: "independent initialisation; units of a layer exchangeable under training",
+}
+TESTED_UNITS = 64
+TESTED_GRAM_UNITS = 128  # twice as many: cosines between units carry a diluted share quadratically weaker than weights do
+TESTED_AXES = 128
+WINDOW = 2048  # units read of a layer for T1 and T3
+MAX_AXIS_UNITS = 16_384  # units read of a layer for T2
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The same stretch of units of both sides as (n, width) float32."""
+
+    left: Matrix
+    right: Matrix
+
+    @property
+    def count(self) -> int:
+        return len(self.left)
+
+
+def window(block: Block) -> tuple[int, int]:
+    """The stretch of units that is read: its place depends on shape and layer alone, so that every fingerprint reads the same."""
+    count = min(block.units, WINDOW)
+    seed = hashlib.sha256(f"modelguard/window/v1/{block.units}/{block.width}/{block.layer}".encode()).digest()
+    start = int.from_bytes(seed[:8], "little") % (block.units - count + 1)
+    return start, start + count
+
+
+def sample(left: Checkpoint, right: Checkpoint, block: Block) -> Sample:
+    """Reads the stretch of units of a block on both sides."""
+    start, stop = window(block)
+    return Sample(rows(left, block.left, start, stop), rows(right, block.right, start, stop))
+
+
+def t1(units: Sample) -> tuple[int, int]:
+    """T1 on the first units of the stretch: (fixed points, units tested)."""
+    tested = min(TESTED_UNITS, units.count)
+    return fixed_points(units.left[:tested], units.right[:tested]), tested
+
+
+def t3(units: Sample) -> tuple[int, int]:
+    """T3 on the first units of the stretch, with all others as anchors: (fixed points, units tested)."""
+    tested = min(TESTED_GRAM_UNITS, units.count // 2)
+    return fixed_points(_profiles(units.left, tested), _profiles(units.right, tested)), tested
+
+
+def t2(left: Matrix, right: Matrix) -> tuple[int, int]:
+    """T2 on all units of a layer, each (units, width): (fixed points, axes tested)."""
+    tested = min(TESTED_AXES, left.shape[1] // 2)
+    return fixed_points(_profiles(_axes(left), tested), _profiles(_axes(right), tested)), tested
+
+
+def all_units(checkpoint: Checkpoint, name: str, block: Block) -> Matrix:
+    """Every unit of a block on one side, up to the cap, as (n, width)."""
+    return rows(checkpoint, name, 0, min(block.units, MAX_AXIS_UNITS))
+
+
+def _axes(units: Matrix) -> Matrix:
+    """Residual axes as rows (width, n), after giving every unit length 1 so that rescaled units count alike."""
+    return np.ascontiguousarray(directions(units).T)
+
+
+def _profiles(things: Matrix, tested: int) -> Matrix:
+    """Cosines of the first `tested` rows with all the others, (tested, n - tested)."""
+    unit = directions(things)
+    return unit[:tested] @ unit[tested:].T
+
+
+def directions(things: Matrix) -> Matrix:
+    """Rows scaled to length 1; zero and non-finite rows become zero."""
+    finite = np.nan_to_num(things, nan=0.0, posinf=0.0, neginf=0.0)
+    scale = np.abs(finite).max(axis=1, keepdims=True, initial=0.0)
+    scaled = np.divide(finite, scale, out=np.zeros_like(finite), where=scale > 0)
+    length = np.linalg.norm(scaled, axis=1, keepdims=True)
+    return np.asarray(np.divide(scaled, length, out=np.zeros_like(scaled), where=length > 0))
