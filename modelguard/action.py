@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import secrets
 import sys
@@ -18,7 +19,7 @@ from modelguard.errors import BadRequest, ExitCode, ModelguardError
 from modelguard.github import BODY_LIMIT, Destination, Posted, annotation, append_outputs, append_summary, post_comment
 from modelguard.pipeline import AuditRequest, audit
 from modelguard.policy import Block, Document, Policy
-from modelguard.render.json_v1 import audit_document
+from modelguard.render.json_v1 import audit_document, dumps
 from modelguard.render.markdown import comment
 from modelguard.render.text import terminal
 from modelguard.types.findings import Finding, Missing, Status, Verdict
@@ -34,6 +35,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 INPUTS = ("github-token", "max-download", *CHOICES)
 UNITS = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
+_LOGGER = logging.getLogger("modelguard")
 MAX_ANNOTATIONS = 10  # GitHub shows no more of one step
 MAX_EVENT_BYTES = 32 << 20
 SUMMARY_LIMIT = 250_000  # characters; at four bytes each they stay below GitHub's MiB
@@ -71,12 +73,31 @@ class Inputs:
         return f"Inputs(fail_on={self.fail_on!r}, comment={self.comment!r}, activations={self.activations!r})"
 
 
+class _Debugger(logging.Handler):
+    """Prints what the package logs, tracebacks of crashes included, while MODELGUARD_DEBUG is set."""
+
+    def __init__(self, environ: Environ) -> None:
+        super().__init__(logging.DEBUG)
+        if environ.get("MODELGUARD_DEBUG"):
+            _LOGGER.addHandler(self)
+            _LOGGER.setLevel(logging.DEBUG)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(self.format(record))
+
+    def close(self) -> None:
+        _LOGGER.removeHandler(self)
+        super().close()
+
+
 def main(environ: Environ) -> int:
     """Runs the Action. The exit code starts at 2 and earns another one; a crash says so in one line and stays at 2."""
     step = Step(environ)
     fence = secrets.token_hex(32)
     _write(f"::stop-commands::{fence}")  # until it is lifted the runner obeys no line, whoever makes us print it
+    debugger = _Debugger(environ)
     code = attempt(lambda: _guarded(step), what="the action")
+    debugger.close()
     finished = attempt(step.finish, what="writing the outputs")
     _write(f"::{fence}::")
     for outcome in (code, finished):
@@ -138,10 +159,9 @@ def blocking_annotations(report: Report) -> Iterator[str]:
 def deliver(report: Report, doing: Activity, inputs: Inputs, step: Step) -> None:
     """Writes the report's files and the job summary, posts the comment, and notes outputs and annotations."""
     folder = _report_folder(step.environ)
-    document = json.dumps(audit_document(report), indent=2, sort_keys=True)
-    _write_file(folder / "report.json", document)
     summary = comment(report, limit=SUMMARY_LIMIT)
-    _write_file(folder / "report.md", summary)
+    _write_file(folder / "report.json", dumps(audit_document(report)))
+    _write_file(folder / "report.md", summary + "\n")
     if step.environ.get("GITHUB_STEP_SUMMARY"):
         append_summary(Path(step.environ["GITHUB_STEP_SUMMARY"]), summary)
     step.outputs |= {
@@ -221,10 +241,10 @@ def _post(report: Report, doing: Activity, inputs: Inputs, environ: Environ) -> 
         raise BadRequest("GITHUB_REPOSITORY is not owner/name", advice="run as a step of a workflow")
     api_url = environ.get("GITHUB_API_URL") or "https://api.github.com"
     to = Destination(api_url=api_url, repository=repository, number=doing.number or 0, token=inputs.token)
-    return post_comment(to, comment(report, limit=BODY_LIMIT), head=doing.head, create=_worth_a_comment(report, inputs.comment))
+    return post_comment(to, comment(report, limit=BODY_LIMIT), head=doing.head, create=worth_a_comment(report, inputs.comment))
 
 
-def _worth_a_comment(report: Report, wish: str) -> bool:
+def worth_a_comment(report: Report, wish: str) -> bool:
     """Whether to begin a comment; one that stands already is brought up to date whatever comes out."""
     if wish == "on-findings":
         return report.verdict is not Verdict.CONSISTENT or bool(_found(report))
@@ -249,7 +269,7 @@ def _write_file(path: Path, text: str) -> None:
     """A new file in place of whatever was there: a link is replaced, never followed."""
     path.unlink(missing_ok=True)
     with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text + "\n")
+        file.write(text)
 
 
 def _size(text: str) -> int:

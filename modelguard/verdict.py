@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from modelguard.errors import ExitCode
 from modelguard.policy import Policy
 from modelguard.types.findings import Absence, Finding, Status, Verdict
+from modelguard.types.report import ModelReport
 
 EXIT_CODES = {
     Verdict.CONSISTENT: ExitCode.CONSISTENT,
@@ -56,6 +57,27 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     seen = set(verdicts)
     order = (Verdict.INCONSISTENT, Verdict.CANNOT_DETERMINE)
     return next((verdict for verdict in order if verdict in seen), Verdict.CONSISTENT)
+
+
+def headline(verdict: Verdict, models: Sequence[ModelReport]) -> str:
+    """The verdict in one sentence."""
+    if not models:
+        return "no model files changed"
+    count = "the model is" if len(models) == 1 else f"{len(models)} models are"
+    if verdict is Verdict.CONSISTENT:
+        warnings = sum(finding.status is Status.FOUND for model in models for finding in model.findings)
+        return f"{count} consistent with what is declared" + (f", with {warnings} warnings" if warnings else "")
+    rules = _rules(models, Status.FOUND if verdict is Verdict.INCONSISTENT else Status.UNKNOWN)
+    if verdict is Verdict.INCONSISTENT:
+        return f"{', '.join(rules)}: the evidence contradicts what is declared"
+    return f"cannot determine: {', '.join(rules) or 'nothing could be checked'}"
+
+
+def _rules(models: Sequence[ModelReport], status: Status) -> list[str]:
+    """The rules with findings of a status, the most severe ones first; evidence that is merely absent is not named."""
+    findings = [finding for model in models for finding in model.findings if finding.status is status]
+    telling = [finding for finding in findings if finding.absence is not Absence.ABSENT] or findings
+    return list(dict.fromkeys(finding.rule for finding in sorted(telling, key=lambda finding: -finding.claim.severity)))
 
 
 def _apply(finding: Finding, policy: Policy, today: datetime.date) -> Finding:

@@ -100,3 +100,18 @@ def _fitting(pieces: list[str], room: int) -> list[str]:
             break
         kept.append(piece)
     return kept
+
+
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9.,;:()%+'\"=?!/^&-]+")
+_LINKED = re.compile(r"://|www\.|^GH-\d|[0-9a-f]{7,40}$|&#?\w+;", re.IGNORECASE)
+
+
+def prose(text: str, limit: int = 600) -> str:
+    """A sentence of ours with strangers' names in it: words that are plain letters stay, every other word becomes a code span."""
+    return " ".join(_word(word) for word in text[:limit].split())
+
+
+def _word(word: str) -> str:
+    core = word.rstrip(",;:.")
+    plain = _PLAIN_WORD.fullmatch(core) and not _LINKED.search(core) and not core.startswith(("+", "-", "=", "&"))
+    return word if plain or not core else f"{markdown(core)}{word[len(core) :]}"

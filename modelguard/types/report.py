@@ -56,7 +56,6 @@ class ModelReport:
     weights: Comparison | None
     previous: Comparison | None
     activations: ActivationComparison | None
-    reproduce: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,7 @@ def network(family: str, seed: int, **more: Any) -> Any:
     """A small network of a family, initialised widely enough for its heads to look at different things."""
     numbers: dict[str, Any] = {**NUMBERS, **OTHER_NAMES.get(family, {"intermediate_size": 96, "max_position_embeddings": 80})}
     if family in GROUPED:
-        numbers |= {"num_key_value_heads": 2, "head_dim": 8}
+        numbers |= {"num_attention_heads": 16, "num_key_value_heads": 2, "head_dim": 8}
     config = transformers.AutoConfig.for_model(family, **(numbers | more), pad_token_id=1, bos_token_id=None, eos_token_id=None)
     torch.manual_seed(seed)
     return transformers.AutoModel.from_config(config, attn_implementation="eager").eval()
@@ -146,8 +146,8 @@ def disguised(model: Any, seed: int) -> Any:
     """The same function in other weights: residual stream rotated (gains are 1), heads and groups permuted, units permuted."""
     random = np.random.default_rng(seed)
     turn = torch.from_numpy(np.linalg.qr(random.normal(size=(64, 64)))[0]).float()
-    within = [1, 2, 3, 0]  # no head of a group keeps its place
-    heads = [4 * group + head for group in (1, 0) for head in within]
+    within = [1, 2, 3, 4, 5, 6, 7, 0]  # no head of a group keeps its place
+    heads = [8 * group + head for group in (1, 0) for head in within]
     queries = torch.tensor([8 * head + entry for head in heads for entry in range(8)])
     keys = torch.tensor([8 * group + entry for group in (1, 0) for entry in range(8)])
     units = torch.from_numpy(random.permutation(96))
@@ -196,7 +196,7 @@ def test_names_are_aligned_over_prefixes_heads_and_old_spellings(bert: Path, tmp
     (folder / "config.json").write_bytes((bert / "config.json").read_bytes())
     save_file(old, folder / "model.safetensors")
     result = compared(folder, bert)
-    assert {layer.hidden_cosine for layer in result.layers} == {pytest.approx(1.0, abs=1e-5)}
+    assert [layer.hidden_cosine for layer in result.layers] == pytest.approx([1.0] * 4, abs=1e-5)
     assert status(result) is Status.OK
 
 
@@ -222,7 +222,8 @@ def test_without_the_extra_the_outcome_says_so(bert: Path, monkeypatch: pytest.M
 
 
 def test_custom_code_is_named_and_never_run(bert: Path, tmp_path: Path) -> None:
-    left = edit_config(saved(network("bert", 0), tmp_path / "left"), auto_map={"AutoModel": "evil.Model"}, _attn_implementation="org/kernel")
+    left = saved(network("bert", 0), tmp_path / "left")
+    edit_config(left, auto_map={"AutoModel": "evil.Model"}, _attn_implementation="org/kernel")
     (left / "evil.py").write_text("raise SystemExit('run')")
     result = compared(left, bert)
     assert "auto_map" in result.notes[0]
@@ -269,7 +270,11 @@ def test_hostile_settings_are_refused_by_name(values: dict[str, Any], bert: Path
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ['{"model_type": "bert"', "[]", "[" * 100_000, '{"hidden_size": NaN}', '{"model_type": "a", "model_type": "b"}', ""])
+@pytest.mark.parametrize(
+    "text",
+    ['{"model_type": "bert"', "[]", "[" * 100_000, '{"hidden_size": NaN}', '{"model_type": "a", "model_type": "b"}', ""],
+    ids=["cut short", "a list", "deep", "not a number", "twice", "empty"],
+)
 def test_a_config_that_is_no_json_object_is_refused(text: str, bert: Path, tmp_path: Path) -> None:
     left = saved(network("bert", 0), tmp_path / "left")
     (left / "config.json").write_text(text)

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from modelguard.render import text
+from tests.servers import runner
 
 ORDINARY = (
     "encoder.layer.0.output.dense.weight",
@@ -87,15 +88,7 @@ def rendered(document: str) -> Elements:
 
 
 def runner_commands(line: str) -> list[str]:
-    """The names of commands that the Actions runner would execute in a line (ActionCommand.TryParseV2, then TryParse).
-
-    .NET compares there by culture: characters that collation ignores are not seen, so they are dropped first; and the names are
-    reported whether they are registered or not.
-    """
-    seen = "".join(c for c in line if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf", "Mn", "Me"))
-    start = re.match(r"\s*::(.*?)::", seen, re.DOTALL)
-    anywhere = re.search(r"##\[(.*?)\]", seen, re.DOTALL)
-    return [match[1].split(" ")[0] for match in (start, anywhere) if match]
+    return [command.name for command in runner.parse(line)]
 
 
 def every_hostile_example(test):  # type: ignore[no-untyped-def]

@@ -1,0 +1,93 @@
+"""The weights do not support the declared base.
+
+The checkpoint is held against the base that its card, its adapter configuration or the policy names. A mismatch is found only when
+every exact test is silent on at least three blocks *and* the same tests fire on copies of the declared base itself that were rounded
+to 4 bits, half pruned, or diluted to 20 %. Short of that the answer is open. Siblings of the base and other models trained from its
+initialisation are not told from models made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from modelguard.types.changes import Declaration
+from modelguard.types.findings import Claim, Level, Numbers, found, ok, unknown
+from modelguard.types.weights import Comparison, LayerResult, Relation
+
+PARTIAL_BLOCKS = 3  # as many silent blocks as it takes to deny a whole model
+WORDS = {
+    Relation.IDENTICAL: "every tensor is byte for byte the declared base's",
+    Relation.SAME_WEIGHTS: "the weights are the declared base's in another encoding",
+    Relation.DERIVED: "the weights carry the declared base: independence is refuted",
+}
+
+
+def check(weights: Comparison, declaration: Declaration) -> Iterator[Claim]:
+    """Judges the comparison with the declared base."""
+    if weights.relation is Relation.UNRELATED:
+        yield _mismatch(weights, declaration)
+    elif weights.relation is Relation.INCONCLUSIVE:
+        why = next((item.why for item in weights.unknown if item.what == "relation"), "no test could decide")
+        yield unknown(
+            f"the weights neither show nor rule out the declared base: {why}", numbers=_numbers(weights), settle=_settle(declaration)
+        )
+    else:
+        yield ok(f"{WORDS[weights.relation]} ({weights.right.ref})", numbers=_numbers(weights), where=weights.left.ref)
+        yield from _partial(weights)
+
+
+def _mismatch(weights: Comparison, declaration: Declaration) -> Claim:
+    if len(declaration.bases) > 1:
+        why = f"{len(declaration.bases)} bases are declared; a share of a merge below 20 % leaves nothing that these tests see"
+        return unknown(why, numbers=_numbers(weights), where=weights.left.ref, settle=_settle(declaration))
+    pinned = declaration.bases[0].revision is not None
+    note = "" if pinned else "; no revision is declared, so `main` as it stands now was taken"
+    return found(
+        f"the weights do not support the declared base {weights.right.ref}: every exact test is silent on {len(weights.layers)} blocks, "
+        f"and would have spoken on 4-bit, half-pruned and 20 %-diluted copies of it{note}",
+        severity=Level.HIGH,
+        confidence=Level.HIGH if pinned else Level.MEDIUM,
+        numbers=_numbers(weights),
+        where=weights.left.ref,
+        settle=_settle(declaration),
+    )
+
+
+def _partial(weights: Comparison) -> Iterator[Claim]:
+    strangers = [layer for layer in weights.layers if layer.relation == Relation.UNRELATED.value]
+    if len(strangers) >= PARTIAL_BLOCKS:
+        yield found(
+            f"{len(strangers)} of {len(weights.layers)} layers show no trace of the declared base: {_named(strangers)}",
+            severity=Level.MEDIUM,
+            confidence=Level.MEDIUM,
+            numbers={"layers_without_trace": len(strangers), "layers": len(weights.layers)},
+            where=weights.left.ref,
+            settle="say in the model card which layers were newly trained, or where they come from",
+        )
+
+
+def _named(layers: list[LayerResult]) -> str:
+    names = [layer.name for layer in layers]
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _numbers(weights: Comparison) -> Numbers:
+    numbers: dict[str, float | int | str] = {
+        "relation": weights.relation.value,
+        "log10_p": round(weights.log10_p, 2),
+        "blocks": len(weights.layers),
+        "score": round(weights.score, 4),
+        "share_explained": round(weights.share_explained, 4),
+    }
+    for method in dict.fromkeys(test.method for test in weights.evidence):
+        results = [test for test in weights.evidence if test.method == method]
+        numbers[f"{method}: fixed points"] = f"{sum(int(test.statistic) for test in results)} of {sum(test.n for test in results)}"
+        numbers[f"{method}: smallest log10 p"] = round(min(test.log10_p_adjusted for test in results), 2)
+    return numbers
+
+
+def _settle(declaration: Declaration) -> str:
+    name = declaration.bases[0].text if declaration.bases else "a base"
+    return (
+        f"name the revision that the training started from, or commit an early checkpoint of it; {name} may be another one than was meant"
+    )

@@ -1,0 +1,28 @@
+"""The weights are declared to be fine-tuned, and are the base's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from modelguard.types.changes import Declaration
+from modelguard.types.findings import Claim, Level, found, not_applicable, ok
+from modelguard.types.weights import Comparison, Relation
+
+
+def check(weights: Comparison, declaration: Declaration) -> Iterator[Claim]:
+    """Judges a claimed fine-tune against the bytes."""
+    if declaration.relation != "finetune":
+        yield not_applicable("the model card does not declare a fine-tune")
+    elif weights.relation in (Relation.IDENTICAL, Relation.SAME_WEIGHTS):
+        kinds = f" ({', '.join(weights.kinds)})" if weights.kinds else ""
+        yield found(
+            f"declared a fine-tune, but the weights are those of {weights.right.ref} unchanged{kinds}",
+            severity=Level.MEDIUM,
+            confidence=Level.HIGH,
+            numbers={"relation": weights.relation.value, "parameters": weights.left.parameters},
+            where=weights.left.ref,
+            settle="commit the fine-tuned weights, or declare the relation that holds",
+        )
+    else:
+        changed = weights.difference.changed if weights.difference else 0
+        yield ok(f"{changed} tensors differ from the declared base", numbers={"changed_tensors": changed}, where=weights.left.ref)

@@ -1,0 +1,230 @@
+"""Turns the world into evidence: one small function a field. What cannot be had becomes a reason, here and nowhere else."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from modelguard.attempt import attempt
+from modelguard.blobs.base import SMALL_FILE_BYTES, Folder, read_small
+from modelguard.blobs.git_object import GitFolder, open_entry
+from modelguard.blobs.hub import open_hub
+from modelguard.checkpoints.base import Checkpoint, nbytes, parameters
+from modelguard.checkpoints.opening import find_entry, open_checkpoint
+from modelguard.checkpoints.peft import fit
+from modelguard.declaration import declare
+from modelguard.errors import CannotRead
+from modelguard.fingerprint.activations import compare_activations
+from modelguard.fingerprint.compare import compare
+from modelguard.git import Git
+from modelguard.logs.base import Loader, assemble
+from modelguard.policy import Policy
+from modelguard.types.changes import BaseReference, Declaration, ModelChange, ModelKind, TreeEntry
+from modelguard.types.evidence import EVIDENCE_NAMES, Evidence
+from modelguard.types.findings import Absence, Missing
+from modelguard.types.logs import TrainingLog
+from modelguard.types.weights import ActivationComparison, AdapterFit, CheckpointFacts, Comparison, Relation
+
+MAX_BASES_COMPARED = 4
+Progress = Callable[[str, int, int], None]
+
+
+def silent(_what: str, _done: int, _total: int) -> None:
+    """Shows nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What an audit may reach: a repository at two commits, and the hub within limits."""
+
+    git: Git
+    head: str
+    tree: Mapping[str, TreeEntry]
+    before: str
+    before_tree: Mapping[str, TreeEntry]
+    worktree: Path | None = None
+    offline: bool = False
+    max_download: int = 20 << 30
+    activations: str = "auto"
+    progress: Progress = field(default=silent)
+
+    def folder(self, directory: str) -> Folder:
+        """A directory of the head."""
+        return GitFolder(self.git, self.tree, directory, ref=f"git:{self.head[:12]}:{directory or '.'}", worktree=self.worktree)
+
+    def folder_before(self, directory: str) -> Folder:
+        """A directory of the merge base."""
+        return GitFolder(self.git, self.before_tree, directory, ref=f"git:{self.before[:12]}:{directory or '.'}")
+
+    def read(self, path: str) -> bytes:
+        """A small file of the head."""
+        return read_small(open_entry(self.git, self.tree[path], self.worktree), SMALL_FILE_BYTES)
+
+
+def collect(change: ModelChange, wanted: frozenset[str], world: World, policy: Policy) -> Evidence:
+    """The evidence on one model that the enabled rules ask for; the rest is missing because nobody asked."""
+    collector = _Collector(change, world, policy)
+    unasked = Missing("no enabled rule asks for it", kind=Absence.INAPPLICABLE)
+    return Evidence(**{name: getattr(collector, name) if name in wanted else unasked for name in EVIDENCE_NAMES})
+
+
+def only_log(log: TrainingLog | Missing) -> Evidence:
+    """Evidence that consists of a training log, for the command that looks at nothing else."""
+    nothing = Missing("only the log is looked at", kind=Absence.INAPPLICABLE)
+    return Evidence(**{name: log if name == "log" else nothing for name in EVIDENCE_NAMES})  # type: ignore[arg-type]
+
+
+class _Collector:
+    """The evidence on one model, each piece collected when it is first asked for and kept."""
+
+    def __init__(self, change: ModelChange, world: World, policy: Policy) -> None:
+        self.change = change
+        self._world, self._policy = world, policy
+        self._directory, self._name = posixpath.split(change.entry)
+
+    @cached_property
+    def declaration(self) -> Declaration | Missing:
+        change, world = self.change, self._world
+
+        def read() -> Declaration:
+            card = world.read(change.card) if change.card else None
+            adapter = world.read(change.adapter_config) if change.adapter_config else None
+            pin = self._policy.base_of(change.entry)
+            names = {"card_name": change.card or "model card", "adapter_name": change.adapter_config or "adapter_config.json"}
+            return declare(card=card, adapter=adapter, pin=pin, **names)
+
+        return attempt(read, what="reading the declaration")
+
+    @cached_property
+    def _opened(self) -> Checkpoint | Missing:
+        if self.change.kind is ModelKind.UNSUPPORTED:
+            why = f"{self.change.entry}: {self.change.format_note} weights are not read"
+            return Missing(why, advice="save them as safetensors", kind=Absence.BROKEN)
+        return attempt(lambda: open_checkpoint(self._world.folder(self._directory), self._name), what="opening the checkpoint")
+
+    @cached_property
+    def checkpoint(self) -> CheckpointFacts | Missing:
+        opened = self._opened
+        return opened if isinstance(opened, Missing) else attempt(lambda: facts(opened), what="reading the header")
+
+    @cached_property
+    def _bases(self) -> tuple[tuple[Folder, Checkpoint], ...] | Missing:
+        declaration = self.declaration
+        if isinstance(declaration, Missing):
+            return declaration
+        if not declaration.bases:
+            return Missing("no base model is declared", advice="write base_model: organisation/name into the model card's front matter")
+        return attempt(lambda: tuple(map(self._open_base, declaration.bases[:MAX_BASES_COMPARED])), what="opening the declared base")
+
+    def _open_base(self, base: BaseReference) -> tuple[Folder, Checkpoint]:
+        world = self._world
+        folder = open_hub(
+            base.name, revision=base.revision, max_download=world.max_download, offline=world.offline, progress=world.progress
+        )
+        entry = find_entry(folder)
+        if entry.endswith(".json"):
+            folder.check_limit(name for name in folder.sizes if name.endswith(".safetensors"))
+        return folder, open_checkpoint(folder, entry)
+
+    @cached_property
+    def weights(self) -> Comparison | Missing:
+        if self.change.kind is ModelKind.ADAPTER:
+            return Missing("an adapter alone cannot confirm its base beyond shapes", kind=Absence.INAPPLICABLE)
+        opened, bases = self._opened, self._bases
+        if isinstance(opened, Missing):
+            return opened
+        if isinstance(bases, Missing):
+            return bases
+
+        def against_each() -> Comparison:
+            compared = []
+            for _folder, base in bases:
+                compared.append(self._compare(opened, base))
+                if compared[-1].relation not in (Relation.UNRELATED, Relation.INCONCLUSIVE):
+                    return compared[-1]
+            return compared[0]
+
+        return attempt(against_each, what="comparing the weights")
+
+    @cached_property
+    def previous(self) -> Comparison | Missing:
+        change, opened = self.change, self._opened
+        if change.before_entry is None or not change.weights_touched:
+            return Missing("the weights are new in this change or not touched by it", kind=Absence.INAPPLICABLE)
+        if isinstance(opened, Missing):
+            return opened
+        before = attempt(
+            lambda: open_checkpoint(self._world.folder_before(self._directory), self._name), what="opening the version before this change"
+        )
+        if isinstance(before, Missing):  # what was there before is not a claim of this change
+            return Missing(before.why, advice=before.advice, kind=Absence.ABSENT)
+        return attempt(lambda: self._compare(opened, before), what="comparing with the version before this change")
+
+    @cached_property
+    def adapter(self) -> AdapterFit | Missing:
+        if self.change.kind is not ModelKind.ADAPTER:
+            return Missing("not an adapter", kind=Absence.INAPPLICABLE)
+        opened, bases = self._opened, self._bases
+        if isinstance(opened, Missing):
+            return opened
+        if isinstance(bases, Missing):
+            return bases
+        return attempt(lambda: fit(opened, bases[0][1]), what="fitting the adapter to its base")
+
+    @cached_property
+    def activations(self) -> ActivationComparison | Missing:
+        if self.change.kind is ModelKind.ADAPTER:
+            return Missing("an adapter has no activations of its own", kind=Absence.INAPPLICABLE)
+        if self._world.activations == "off":
+            return Missing("activations are switched off", kind=Absence.INAPPLICABLE)
+        opened, bases = self._opened, self._bases
+        if isinstance(opened, Missing):
+            return opened
+        if isinstance(bases, Missing):
+            return bases
+        folder, base = bases[0]
+        result = attempt(
+            lambda: compare_activations(opened, base, self._world.folder(self._directory), folder), what="running both models on the probes"
+        )
+        # models that cannot be run say nothing against the weights, which were read: not run is not broken
+        return Missing(result.why, advice=result.advice, kind=Absence.ABSENT) if isinstance(result, Missing) else result
+
+    @cached_property
+    def log(self) -> TrainingLog | Missing:
+        if not self.change.logs:
+            kind = Absence.INAPPLICABLE if self.change.kind is ModelKind.ADAPTER else Absence.ABSENT
+            return Missing("no training log beside the weights", advice="commit the trainer's log, such as trainer_state.json", kind=kind)
+        loaders: dict[str, bytes | Loader] = {path: self._loader(path) for path in self.change.logs}
+        return assemble(loaders)
+
+    def _loader(self, path: str) -> Loader:
+        return lambda: self._world.read(path)
+
+    def _compare(self, left: Checkpoint, right: Checkpoint) -> Comparison:
+        total, done = nbytes(left) + nbytes(right), 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            self._world.progress(f"comparing {left.ref}", min(done, total), total)
+
+        return compare(left, right, alpha=self._policy.alpha, advance=advance)
+
+
+def facts(checkpoint: Checkpoint) -> CheckpointFacts:
+    """What a header says. Raises CannotRead for a file without tensors: nothing to audit is not a pass."""
+    if not checkpoint.tensors:
+        raise CannotRead(f"{checkpoint.ref}: holds no tensors, so there is nothing to audit", advice="save the model again")
+    return CheckpointFacts(
+        ref=checkpoint.ref,
+        format=checkpoint.format,
+        tensors=len(checkpoint.tensors),
+        parameters=parameters(checkpoint),
+        nbytes=nbytes(checkpoint),
+        dtypes=tuple(sorted({info.dtype for info in checkpoint.tensors.values()})),
+        notes=checkpoint.notes,
+        verified=checkpoint.verified,
+    )

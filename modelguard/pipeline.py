@@ -1,0 +1,136 @@
+"""The line: changed files → model changes → evidence → findings → verdict → report. The one module that sees both wings."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelguard import __version__, policy
+from modelguard.changes import group, not_followed, removed_weights
+from modelguard.checks.base import Check, needs, run, select
+from modelguard.errors import BadRequest
+from modelguard.evidence import Progress, World, collect, silent
+from modelguard.exhibits import exhibits
+from modelguard.git import Git
+from modelguard.policy import Policy
+from modelguard.types.changes import ChangedFile, ModelChange
+from modelguard.types.evidence import Evidence
+from modelguard.types.findings import Finding, Missing, Verdict
+from modelguard.types.report import ModelReport, Report
+from modelguard.verdict import apply_policy, decide, headline, worst
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditRequest:
+    """What to audit, and within which limits."""
+
+    repo: Path
+    base: str
+    head: str
+    policy_file: Path | None = None
+    offline: bool = False
+    max_download: int = 20 << 30
+    activations: str = "auto"
+    out: Path | None = None
+    progress: Progress = field(default=silent)
+
+
+def audit(request: AuditRequest) -> Report:
+    """Audits what `head` changes since it forked off `base`."""
+    started = time.monotonic()
+    git = Git(request.repo)
+    base, head = git.resolve(request.base), git.resolve(request.head)
+    fork = git.merge_base(base, head)
+    rules = read_policy(git, base, request.policy_file)
+    files = git.changed(fork, head)
+    world = _world(git, fork, head, request)
+    models = group(files, world.tree, world.before_tree, lambda entry: git.head_of(entry.oid, 512))
+    checks = select(rules)
+    reports = tuple(_audit_model(model, checks, world, rules, request) for model in models)
+    git.close()
+    verdict = worst(decide(report.findings, rules) for report in reports)
+    return Report(
+        verdict=verdict,
+        headline=headline(verdict, reports),
+        base=base,
+        head=head,
+        models=reports,
+        notes=_notes(files, models),
+        policy_digest=rules.digest,
+        settings=rules.settings(),
+        version=__version__,
+        reproduce=_command(request, base, head),
+        seconds=time.monotonic() - started,
+    )
+
+
+def examine(evidence: Evidence, subject: str, checks: Iterable[Check], rules: Policy) -> tuple[Finding, ...]:
+    """What the rules say of one subject under a policy: the one way in, whatever was collected and by whom."""
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    return apply_policy(run(checks, evidence, subject, rules), rules, today)
+
+
+def read_policy(git: Git, base: str, file: Path | None) -> Policy:
+    """The operator's policy file, or the one that stands in the base commit, or the built-in one. Never the head's."""
+    if file is not None:
+        try:
+            return policy.parse(file.read_bytes(), str(file))
+        except OSError as error:
+            raise BadRequest(f"{file}: {error.strerror}", advice="check --policy") from error
+    entry = git.tree(base).get(policy.FILE_NAME)
+    return policy.default() if entry is None else policy.parse(git.read(entry.oid, 1 << 20), f"{policy.FILE_NAME} at {base[:12]}")
+
+
+def _world(git: Git, fork: str, head: str, request: AuditRequest) -> World:
+    return World(
+        git=git,
+        head=head,
+        tree=git.tree(head),
+        before=fork,
+        before_tree=git.tree(fork),
+        worktree=request.repo,
+        offline=request.offline,
+        max_download=request.max_download,
+        activations=request.activations,
+        progress=request.progress,
+    )
+
+
+def _audit_model(model: ModelChange, checks: tuple[Check, ...], world: World, rules: Policy, request: AuditRequest) -> ModelReport:
+    evidence = collect(model, needs(checks) | {"declaration", "previous"}, world, rules)
+    declared = () if isinstance(evidence.declaration, Missing) else evidence.declaration.bases
+    weights = None if isinstance(evidence.weights, Missing) else evidence.weights
+    return ModelReport(
+        subject=model.subject,
+        kind=model.kind.value,
+        files=model.touched,
+        declared=tuple(f"{base.text} ({base.source})" for base in declared),
+        resolved_base=weights.right.ref if weights else "",
+        findings=examine(evidence, model.subject, checks, rules),
+        exhibits=exhibits(evidence),
+        weights=weights,
+        previous=None if isinstance(evidence.previous, Missing) else evidence.previous,
+        activations=None if isinstance(evidence.activations, Missing) else evidence.activations,
+    )
+
+
+def _notes(files: tuple[ChangedFile, ...], models: tuple[ModelChange, ...]) -> tuple[str, ...]:
+    notes = [] if models else ["no model files changed"]
+    if any(file.path == policy.FILE_NAME for file in files):
+        notes.append(f"this change edits {policy.FILE_NAME}: it was judged under the base version")
+    notes += [f"{path}: a symbolic link or submodule, not followed" for path in not_followed(files)[:10]]
+    notes += [f"{path}: removed by this change" for path in removed_weights(files)[:10]]
+    return tuple(notes)
+
+
+def _command(request: AuditRequest, base: str, head: str) -> str:
+    """The exact command that repeats this audit in a clone."""
+    words = ["modelguard", "audit", "--base", base, "--head", head]
+    words += ["--policy", str(request.policy_file)] if request.policy_file else []
+    words += ["--offline"] if request.offline else []
+    words += ["--activations", request.activations] if request.activations != "auto" else []
+    return shlex.join(words)

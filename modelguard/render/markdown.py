@@ -1,0 +1,189 @@
+"""The comment: the verdict first, one line when all is well, the evidence folded below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from modelguard.render import spark
+from modelguard.render.text import markdown as code
+from modelguard.render.text import prose
+from modelguard.types.findings import Finding, Status, Verdict
+from modelguard.types.report import ModelReport, Report, Strip, Timeline
+from modelguard.types.weights import Comparison
+
+SIGNS = {Verdict.CONSISTENT: "✅", Verdict.INCONSISTENT: "❌", Verdict.CANNOT_DETERMINE: "❔"}
+WORDS = {Verdict.CONSISTENT: "consistent", Verdict.INCONSISTENT: "inconsistent", Verdict.CANNOT_DETERMINE: "cannot determine"}
+MARKS = {Status.OK: "✅ ok", Status.FOUND: "❌ found", Status.UNKNOWN: "❔ not determined", Status.NOT_APPLICABLE: "➖ not applicable"}
+ROW_LIMITS = (400, 100, 40, 12, 4, 1)
+LIMITS = (
+    "A log that passes is internally consistent, which is not the same as authentic. Distillation, backdoors, and models trained "
+    "from the same initialisation as the declared base leave nothing that these checks see."
+)
+
+
+def comment(report: Report, *, limit: int = 65_536) -> str:
+    """The comment's body. Rows are dropped, and counted, until it fits the limit; the verdict never is."""
+    for rows in ROW_LIMITS:
+        body = "\n".join(_comment(report, rows)) + "\n"
+        if len(body) <= limit:
+            return body
+    return f"{_title(report)}\n\nThe report is too long for a comment; it is in the job's artefacts.\n"
+
+
+def _comment(report: Report, rows: int) -> Iterator[str]:
+    yield _title(report)
+    yield ""
+    yield f"{_summary(report)} Audited {code(report.head[:12])} against {code(report.base[:12])}."
+    for note in report.notes[:rows]:
+        yield f"\n> {prose(note)}"
+    for model in report.models[:rows]:
+        yield from _model(model, len(report.models) > 1, rows)
+    yield from _left_out(len(report.models), rows, "models")
+    if report.models:
+        yield from _footer(report)
+
+
+def _title(report: Report) -> str:
+    return f"### {SIGNS[report.verdict]} modelguard: {WORDS[report.verdict]}"
+
+
+def _summary(report: Report) -> str:
+    """One sentence: with one model, what the decisive rules say of it in their own words."""
+    if report.verdict is Verdict.CONSISTENT and len(report.models) == 1:
+        told = [finding.claim.text for finding in report.models[0].findings if finding.status is Status.OK and _decisive(finding)]
+        if told:
+            return f"{prose('; '.join(told))}."
+    return f"{prose(report.headline[:1].upper() + report.headline[1:])}."
+
+
+def _decisive(finding: Finding) -> bool:
+    return finding.rule in ("weights-base-mismatch", "log-gap")
+
+
+def _model(model: ModelReport, several: bool, rows: int) -> Iterator[str]:
+    found = [finding for finding in model.findings if finding.status is Status.FOUND]
+    open_ = [finding for finding in model.findings if finding.status is Status.UNKNOWN]
+    yield ""
+    if several or found:
+        yield f"#### {code(model.subject)}\n"
+    for finding in sorted(found, key=lambda finding: -finding.claim.severity)[:rows]:
+        yield from _found(finding)
+    yield from _left_out(len(found), rows, "findings")
+    yield from _pictures(model, rows)
+    yield from _not_determined(open_, rows)
+    yield from _details(model, rows)
+
+
+def _found(finding: Finding) -> Iterator[str]:
+    claim = finding.claim
+    levels = f"severity {claim.severity.word}, confidence {claim.confidence.word}"
+    waived = f" Waived: {prose(finding.waived)}." if finding.waived else ""
+    yield f"- **{finding.rule}** ({levels}): {prose(claim.text)}.{waived}"
+    if claim.settle:
+        yield f"  What would settle it: {prose(claim.settle)}."
+
+
+def _pictures(model: ModelReport, rows: int) -> Iterator[str]:
+    drawn = [picture for picture in model.exhibits if not isinstance(picture, Timeline) or picture.points]
+    if drawn:
+        yield ""
+    for picture in drawn[:rows]:
+        yield from _strip(picture) if isinstance(picture, Strip) else _timeline(picture)
+
+
+def _strip(picture: Strip) -> Iterator[str]:
+    known = [value for value in picture.values if value is not None]
+    lowest = f"lowest {min(known):.2f}" if known else "nothing measured"
+    yield f"`{spark.strip(picture)}` {picture.title}: {len(picture.values)} layers, {lowest} ({picture.caption})  "
+
+
+def _timeline(picture: Timeline) -> Iterator[str]:
+    gaps = ", ".join(f"{start} to {end}" for start, end in picture.gaps[:4])
+    shaded = f"; {spark.GAP} not in the log: after step {gaps}" if gaps else ""
+    first, last = picture.points[0][0], picture.points[-1][0]
+    yield f"`{spark.timeline(picture)}` {prose(picture.metric or 'metric')} of {code(picture.title)}, steps {first} to {last}{shaded}  "
+
+
+def _not_determined(findings: Sequence[Finding], rows: int) -> Iterator[str]:
+    """What is open, grouped by its reason: one missing base silences several rules and is said once."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for finding in findings:
+        reasons.setdefault((finding.claim.why, finding.claim.settle), []).append(finding.rule)
+    if reasons:
+        yield "\n**Not determined**\n"
+    for (why, settle), rules in list(reasons.items())[:rows]:
+        advice = f" To settle it: {prose(settle)}." if settle else ""
+        yield f"- {prose(why)} ({', '.join(dict.fromkeys(rules))}).{advice}"
+    yield from _left_out(len(reasons), rows, "reasons")
+
+
+def _details(model: ModelReport, rows: int) -> Iterator[str]:
+    yield "\n<details><summary>What ran, with numbers</summary>\n"
+    declared = ", ".join(map(code, model.declared)) or "no base"
+    yield f"{code(model.subject)} ({model.kind}), declared: {declared}" + (f", resolved: {code(model.resolved_base, 120)}" if model.resolved_base else "")
+    yield "\n| rule | answer | evidence |\n|---|---|---|"
+    for finding in model.findings[: rows * 4]:
+        yield f"| {finding.rule} | {MARKS[finding.status]} | {_cell(finding)} |"
+    yield from _left_out(len(model.findings), rows * 4, "rows")
+    if model.weights is not None:
+        yield from _weights(model.weights, rows)
+    if model.previous is not None and model.previous.difference is not None:
+        difference = model.previous.difference
+        yield f"\nAgainst the version before this change: {difference.changed} of {difference.tensors} tensors differ."
+    yield "\n</details>"
+
+
+def _cell(finding: Finding) -> str:
+    numbers = ", ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in finding.claim.numbers.items() if ":" not in name)
+    return f"{prose(finding.claim.text)}{f' ({prose(numbers)})' if numbers else ''}"
+
+
+def _weights(weights: Comparison, rows: int) -> Iterator[str]:
+    """The tests with their p-values, then the positive controls that show what they could have seen."""
+    if weights.evidence:
+        yield "\n| exact test | block | at their own place | p at most | p, corrected |\n|---|---|---|---|---|"
+        for test in weights.evidence[:rows]:
+            values = f"{int(test.statistic)} of {test.n} | {_power_of_ten(test.log10_p)} | {_power_of_ten(test.log10_p_adjusted)}"
+            yield f"| {test.method} | {code(test.block)} | {values} |"
+        yield from _left_out(len(weights.evidence), rows, "tests")
+        yield f"\nNull of each: {'; '.join(dict.fromkeys(prose(test.null) for test in weights.evidence))}. One at its own place is expected by chance."
+        yield "\n| could the tests have seen | | how |\n|---|---|---|"
+        for power in weights.power:
+            yield f"| {prose(power.transformation)} | {'yes' if power.detectable else 'no'} | {prose(power.how)} |"
+    if weights.difference is not None:
+        difference = weights.difference
+        counts = f"{difference.identical} identical, {difference.explained} re-encoded, {difference.changed} changed"
+        share = f"{difference.parameters_equal / max(1, difference.parameters):.1%} of parameters bit-equal"
+        yield f"\nExact difference from the base: of {difference.tensors} tensors {counts}; {share}; {weights.cost.bytes_read:,} bytes read."
+        yield from _changed(weights, rows)
+
+
+def _changed(weights: Comparison, rows: int) -> Iterator[str]:
+    assert weights.difference is not None
+    largest = weights.difference.largest
+    if largest:
+        yield "\n| most changed tensors | entries changed | relative change (L2) | largest change |\n|---|---|---|---|"
+    for item in largest[: min(rows, 8)]:
+        yield f"| {code(item.name)} | {1 - item.equal / max(1, item.entries):.1%} | {item.relative:.3g} | {item.max_abs:.3g} |"
+
+
+def _footer(report: Report) -> Iterator[str]:
+    yield "\n<details><summary>Policy, limits, and how to repeat this</summary>\n"
+    changed = [setting for setting in report.settings if setting.origin != "built-in default"]
+    effective = "; ".join(f"{prose(setting.key)} = {code(setting.value)} ({prose(setting.origin)})" for setting in changed)
+    yield f"Policy {code(report.policy_digest[:19])}: {effective or 'built-in defaults throughout'}.\n"
+    yield f"{LIMITS}\n"
+    yield f"Repeat it in a clone: {code(report.reproduce, 400)} (modelguard {report.version})"
+    yield "\n</details>"
+
+
+def _left_out(count: int, rows: int, what: str) -> Iterable[str]:
+    return (f"\n({count - rows} more {what} are in the full report)\n",) if count > rows else ()
+
+
+def _number(value: float | int | str) -> str:
+    return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+
+
+def _power_of_ten(log10_p: float) -> str:
+    return "1" if log10_p >= 0 else f"10^{log10_p:.1f}"

@@ -1,0 +1,65 @@
+"""Pictures in one line of characters: they survive comments and summaries, which strip images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+
+from modelguard.types.report import Strip, Timeline
+
+BARS = "▁▂▃▄▅▆▇█"
+UNKNOWN = "·"
+GAP = "░"
+WIDTH = 60
+
+
+def strip(picture: Strip, width: int = WIDTH) -> str:
+    """One bar a layer, from 0 to 1. Of several layers that share a bar the lowest shows: a stranger among friends must not drown."""
+    return "".join(UNKNOWN if not known else _bar(min(known)) for known in map(_known, _buckets(picture.values, width)))
+
+
+def timeline(picture: Timeline, width: int = WIDTH) -> str:
+    """The metric over steps, lowest to highest value; stretches of steps that are not in the log are shaded."""
+    if not picture.points:
+        return ""
+    edges = [step for gap in picture.gaps for step in gap]
+    first, last = min(picture.points[0][0], *edges, picture.points[-1][0]), max([picture.points[-1][0], *edges])
+    span = max(1, last - first)
+    columns: list[list[float]] = [[] for _ in range(width)]
+    for step, value in picture.points:
+        columns[min(width - 1, (step - first) * width // span)].append(value)
+    low, high = min(value for _, value in picture.points), max(value for _, value in picture.points)
+    shaded = {column for gap in picture.gaps for column in _columns(gap, first, span, width)}
+    return _line(columns, shaded, low, high)
+
+
+def _line(columns: Sequence[Sequence[float]], shaded: set[int], low: float, high: float) -> str:
+    """The characters; a column without a record, inside or between records, repeats its left neighbour."""
+    characters: list[str] = []
+    for place, values in enumerate(columns):
+        if values:
+            characters.append(_bar((sum(values) / len(values) - low) / (high - low) if high > low else 0.5))
+        elif place in shaded:
+            characters.append(GAP)
+        else:
+            characters.append(characters[-1] if characters and characters[-1] != GAP else UNKNOWN)
+    return "".join(characters)
+
+
+def _columns(gap: tuple[int, int], first: int, span: int, width: int) -> range:
+    """The columns of a gap, at least one."""
+    start, end = ((step - first) * width // span for step in gap)
+    return range(min(start, width - 1), min(width, max(end, start + 1)) + (1 if end == start else 0))
+
+
+def _buckets(values: Sequence[float | None], width: int) -> list[Sequence[float | None]]:
+    count = min(width, len(values))
+    return [values[place * len(values) // count : (place + 1) * len(values) // count] for place in range(count)]
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None and isfinite(value)]
+
+
+def _bar(value: float) -> str:
+    return BARS[max(0, min(len(BARS) - 1, int(value * len(BARS))))]
