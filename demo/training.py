@@ -27,8 +27,8 @@ class Recipe:
     rate: float = RATE
 
 
-HONEST = Recipe("honest", seed=7, steps=150)
-OTHER = Recipe("other", seed=11, steps=90, scratch=True)
+HONEST = Recipe("honest", seed=7, steps=110)
+OTHER = Recipe("other", seed=11, steps=50, scratch=True)
 
 
 def finished(folder: Path, recipe: Recipe) -> bool:

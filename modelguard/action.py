@@ -83,7 +83,8 @@ class _Debugger(logging.Handler):
             _LOGGER.setLevel(logging.DEBUG)
 
     def emit(self, record: logging.LogRecord) -> None:
-        _say(self.format(record))
+        for line in self.format(record).splitlines():
+            _say(line)
 
     def close(self) -> None:
         _LOGGER.removeHandler(self)
@@ -191,7 +192,7 @@ def _run(step: Step) -> ExitCode:
         step.outputs |= {"verdict": str(Verdict.CONSISTENT), "findings-count": "0"}
         return ExitCode.CONSISTENT
     report = audit(_request(doing, inputs, step.environ))
-    _say(f"{report.verdict}: {report.headline}")
+    _say(report.headline)
     for model in report.models:
         for finding in model.findings:
             _say(f"  {finding.status:<14} {finding.rule}: {finding.subject}: {finding.claim.text}")
@@ -285,8 +286,8 @@ def _printable(value: str) -> str:
 
 
 def _say(text: str) -> None:
-    for line in text.splitlines():
-        _write(terminal(line))
+    """One line, whatever the text holds: a name with line breaks in it must not look like lines of ours."""
+    _write(terminal(text))
 
 
 def _write(line: str) -> None:

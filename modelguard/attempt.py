@@ -13,12 +13,18 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-def attempt(action: Callable[[], T], *, what: str) -> T | Missing:
-    """The result of `action`, or why there is none. Readers' refusals keep their own words; a crash names itself as a bug."""
+def attempt(action: Callable[[], T], *, what: str, passing: type[ModelguardError] | tuple[()] = ()) -> T | Missing:
+    """The result of `action`, or why there is none. Readers' refusals keep their own words; a crash names itself as a bug.
+
+    Errors of the kind `passing` go through: a door tells a bad request from a question that stayed open.
+    """
     try:
         return action()
+    except passing:
+        raise
     except ModelguardError as error:
         return Missing(str(error), advice=error.advice, kind=Absence.BROKEN)
     except Exception as error:  # the only broad except of the package: what crashed was not looked at, and says so
         log.debug("%s crashed", what, exc_info=True)
-        return Missing(f"{what} crashed ({type(error).__name__})", advice="please report it with `MODELGUARD_DEBUG=1`", kind=Absence.BROKEN)
+        advice = "run it with MODELGUARD_DEBUG=1 and report what it prints"
+        return Missing(f"{what} crashed ({type(error).__name__})", advice=advice, kind=Absence.BROKEN)

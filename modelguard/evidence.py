@@ -49,11 +49,13 @@ class World:
     offline: bool = False
     max_download: int = 20 << 30
     activations: str = "auto"
+    headers_only: bool = False  # the hook: headers, papers and logs, no weights and no network
     progress: Progress = field(default=silent)
 
     def folder(self, directory: str) -> Folder:
         """A directory of the head."""
-        return GitFolder(self.git, self.tree, directory, ref=f"git:{self.head[:12]}:{directory or '.'}", worktree=self.worktree)
+        ref, verify = f"git:{self.head[:12]}:{directory or '.'}", not self.headers_only
+        return GitFolder(self.git, self.tree, directory, ref=ref, worktree=self.worktree, verify=verify)
 
     def folder_before(self, directory: str) -> Folder:
         """A directory of the merge base."""
@@ -113,6 +115,8 @@ class _Collector:
     @cached_property
     def _bases(self) -> tuple[tuple[Folder, Checkpoint], ...] | Missing:
         declaration = self.declaration
+        if self._world.headers_only:
+            return Missing("only headers, papers and logs are read here", kind=Absence.INAPPLICABLE)
         if isinstance(declaration, Missing):
             return declaration
         if not declaration.bases:
@@ -190,7 +194,7 @@ class _Collector:
             lambda: compare_activations(opened, base, self._world.folder(self._directory), folder), what="running both models on the probes"
         )
         # models that cannot be run say nothing against the weights, which were read: not run is not broken
-        return Missing(result.why, advice=result.advice, kind=Absence.ABSENT) if isinstance(result, Missing) else result
+        return Missing(result.why, advice=result.advice) if isinstance(result, Missing) else result
 
     @cached_property
     def log(self) -> TrainingLog | Missing:

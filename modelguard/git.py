@@ -58,7 +58,8 @@ class Git:
 
     def staged(self) -> tuple[str, ...]:
         """Paths whose staged content differs from HEAD, without reading any object."""
-        output = self._run("diff-index", "--cached", "--name-only", "-z", "--no-renames", self._head_or_empty())
+        against = self.head() or self._text("hash-object", "-t", "tree", "/dev/null")
+        output = self._run("diff-index", "--cached", "--name-only", "-z", "--no-renames", against)
         return tuple(path.decode("utf-8", "surrogateescape") for path in output.split(b"\0") if path)
 
     def changed(self, before: str, after: str) -> tuple[ChangedFile, ...]:
@@ -140,11 +141,12 @@ class Git:
         while count > 0:
             count -= len(self._stdout.read(min(count, CHUNK)))
 
-    def _head_or_empty(self) -> str:
+    def head(self) -> str:
+        """The commit of HEAD; "" in a repository that has none yet."""
         try:
             return self.resolve("HEAD")
         except BadRequest:
-            return self._text("hash-object", "-t", "tree", "/dev/null")
+            return ""
 
     def _text(self, *arguments: str) -> str:
         return self._run(*arguments).decode("utf-8", "replace").strip()

@@ -19,7 +19,7 @@ from modelguard.git import Git
 from modelguard.policy import Policy
 from modelguard.types.changes import ChangedFile, ModelChange
 from modelguard.types.evidence import Evidence
-from modelguard.types.findings import Finding, Missing, Verdict
+from modelguard.types.findings import Finding, Missing
 from modelguard.types.report import ModelReport, Report
 from modelguard.verdict import apply_policy, decide, headline, worst
 

@@ -41,13 +41,16 @@ def undecided(finding: Finding, policy: Policy) -> bool:
     return finding.absence is not Absence.ABSENT or finding.evidence in policy.require
 
 
-def decide(findings: Iterable[Finding], policy: Policy) -> Verdict:
-    """The verdict on one model. Nothing looked at is `cannot determine`, never a pass."""
+def decide(findings: Iterable[Finding], policy: Policy, *, partial: bool = False) -> Verdict:
+    """The verdict on one model. Nothing looked at is `cannot determine`, never a pass.
+
+    `partial` is for a door that by design looks at a part only (the hook): it need not have answered anything.
+    """
     everything = tuple(findings)
     if any(blocks(finding, policy) for finding in everything):
         return Verdict.INCONSISTENT
     answered = any(finding.status in (Status.OK, Status.FOUND) and finding.rule != "checkpoint-readable" for finding in everything)
-    if not answered or any(undecided(finding, policy) for finding in everything):
+    if not (answered or partial) or any(undecided(finding, policy) for finding in everything):
         return Verdict.CANNOT_DETERMINE
     return Verdict.CONSISTENT
 

@@ -267,6 +267,7 @@ def test_hostile_names_are_no_commands_and_no_markup(job: Job, capsys: pytest.Ca
     said = {command.name for line in written.out.splitlines() for command in runner.parse(line)}
     assert len(said - {"error", "warning", "stop-commands"}) == 1  # the token that ends the pause, and nothing of the name's
     assert "Traceback" not in written.out + written.err
+    assert not any(line.startswith((r"\x3a", "`|<b>")) for line in written.out.splitlines())  # no name begins a line of its own
     (comment,) = job.github.comments(7)
     assert HOSTILE not in comment.body
     assert "##[error]" not in "".join(job.outputs.values())

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001
 """The fixed public texts that networks are run on. Written for this purpose; anybody may copy them.
 
 Their digest is part of every method name, because numbers from different texts do not compare.

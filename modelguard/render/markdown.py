@@ -13,7 +13,7 @@ from modelguard.types.weights import Comparison
 
 SIGNS = {Verdict.CONSISTENT: "✅", Verdict.INCONSISTENT: "❌", Verdict.CANNOT_DETERMINE: "❔"}
 WORDS = {Verdict.CONSISTENT: "consistent", Verdict.INCONSISTENT: "inconsistent", Verdict.CANNOT_DETERMINE: "cannot determine"}
-MARKS = {Status.OK: "✅ ok", Status.FOUND: "❌ found", Status.UNKNOWN: "❔ not determined", Status.NOT_APPLICABLE: "➖ not applicable"}
+MARKS = {Status.OK: "✅ ok", Status.FOUND: "❌ found", Status.UNKNOWN: "❔ not determined", Status.NOT_APPLICABLE: "– not applicable"}
 ROW_LIMITS = (400, 100, 40, 12, 4, 1)
 LIMITS = (
     "A log that passes is internally consistent, which is not the same as authentic. Distillation, backdoors, and models trained "
@@ -120,7 +120,8 @@ def _not_determined(findings: Sequence[Finding], rows: int) -> Iterator[str]:
 def _details(model: ModelReport, rows: int) -> Iterator[str]:
     yield "\n<details><summary>What ran, with numbers</summary>\n"
     declared = ", ".join(map(code, model.declared)) or "no base"
-    yield f"{code(model.subject)} ({model.kind}), declared: {declared}" + (f", resolved: {code(model.resolved_base, 120)}" if model.resolved_base else "")
+    resolved = f", resolved: {code(model.resolved_base, 120)}" if model.resolved_base else ""
+    yield f"{code(model.subject)} ({model.kind}), declared: {declared}{resolved}"
     yield "\n| rule | answer | evidence |\n|---|---|---|"
     for finding in model.findings[: rows * 4]:
         yield f"| {finding.rule} | {MARKS[finding.status]} | {_cell(finding)} |"
@@ -146,7 +147,8 @@ def _weights(weights: Comparison, rows: int) -> Iterator[str]:
             values = f"{int(test.statistic)} of {test.n} | {_power_of_ten(test.log10_p)} | {_power_of_ten(test.log10_p_adjusted)}"
             yield f"| {test.method} | {code(test.block)} | {values} |"
         yield from _left_out(len(weights.evidence), rows, "tests")
-        yield f"\nNull of each: {'; '.join(dict.fromkeys(prose(test.null) for test in weights.evidence))}. One at its own place is expected by chance."
+        nulls = "; ".join(dict.fromkeys(prose(test.null) for test in weights.evidence))
+        yield f"\nNull: {nulls}. One at its own place is expected by chance."
         yield "\n| could the tests have seen | | how |\n|---|---|---|"
         for power in weights.power:
             yield f"| {prose(power.transformation)} | {'yes' if power.detectable else 'no'} | {prose(power.how)} |"
@@ -154,7 +156,8 @@ def _weights(weights: Comparison, rows: int) -> Iterator[str]:
         difference = weights.difference
         counts = f"{difference.identical} identical, {difference.explained} re-encoded, {difference.changed} changed"
         share = f"{difference.parameters_equal / max(1, difference.parameters):.1%} of parameters bit-equal"
-        yield f"\nExact difference from the base: of {difference.tensors} tensors {counts}; {share}; {weights.cost.bytes_read:,} bytes read."
+        read = f"{weights.cost.bytes_read:,} bytes read"
+        yield f"\nExact difference from the base: of {difference.tensors} tensors {counts}; {share}; {read}."
         yield from _changed(weights, rows)
 
 

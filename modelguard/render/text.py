@@ -103,12 +103,15 @@ def _fitting(pieces: list[str], room: int) -> list[str]:
 
 
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9.,;:()%+'\"=?!/^&-]+")
+_LIST_MARK = re.compile(r"\d{1,9}[.)]")
 _LINKED = re.compile(r"://|www\.|^GH-\d|[0-9a-f]{7,40}$|&#?\w+;", re.IGNORECASE)
 
 
 def prose(text: str, limit: int = 600) -> str:
     """A sentence of ours with strangers' names in it: words that are plain letters stay, every other word becomes a code span."""
-    return " ".join(_word(word) for word in text[:limit].split())
+    words = text[:limit].split()
+    first = [markdown(word) for word in words[:1] if _LIST_MARK.fullmatch(word)] or [_word(word) for word in words[:1]]
+    return " ".join([*first, *(_word(word) for word in words[1:])])
 
 
 def _word(word: str) -> str:

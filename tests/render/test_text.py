@@ -165,7 +165,8 @@ def test_the_runner_finds_no_command_in_a_terminal_line(hostile: str) -> None:
     assert not runner_commands(shown)
     assert not runner_commands("  " + shown)
     assert not runner_commands("found: " + shown)
-    assert "##[" not in shown
+    assert "##" not in shown  # nor with a bracket that follows
+    assert "#[" not in shown
     assert not shown.lstrip().startswith("::")
 
 
@@ -202,3 +203,43 @@ def test_html_stays_text_in_elements_and_attributes(hostile: str) -> None:
     escaped = text.html(hostile)
     assert Elements(f'<b title="{escaped}">{escaped}</b>').tags == ["b"]
     assert not re.search(r"[<>\"'\x00-\x1f]", escaped)
+
+
+marks = [
+    "1.",
+    "1)",
+    "a",
+    "&lt;",
+    "&#64;",
+    "+",
+    "=",
+    "===",
+    "---",
+    "http://e.x",
+    "www.e.x",
+    "GH-1",
+    "a@b.c",
+    "[x](y)",
+    "![",
+    "~~",
+    "**",
+    "<b>",
+]
+sentences = st.lists(st.sampled_from([*marks, " ", "\n", "`", "|", "\\", ":", "x"])).map("".join)
+
+
+@every_hostile_example
+@example("1.  x")
+@given(st.one_of(strings, sentences))
+def test_prose_is_words_and_code_spans_and_nothing_else(hostile: str) -> None:
+    shown = text.prose(hostile)
+    assert set(rendered(f"before {shown}\n").tags) <= {"p", "code"}
+    assert set(rendered(f"- {shown} (rule)\n").tags) <= {"ul", "li", "code"}
+    cells = rendered(f"| a | b |\n|---|---|\n| {shown} | z |\n\nend\n").tags
+    assert [tag for tag in cells if tag != "code"] == ["table", "thead", "tr", "th", "th", "tbody", "tr", "td", "td", "p"]
+
+
+def test_prose_leaves_our_sentences_alone() -> None:
+    ours = "2 of 12 layers differ: the weights do not support the declared base (p below 1e-31), see step 12."
+    assert text.prose(ours) == ours
+    assert text.prose("see `a`|b: @all") == r"see `\x60a\x60\x7cb`: `@all`"

@@ -1,0 +1,166 @@
+"""The command line: arguments in, one command run, one exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from modelguard import __version__
+from modelguard.attempt import attempt
+from modelguard.errors import BadRequest, ExitCode, ModelguardError
+from modelguard.types.findings import Missing
+
+DESCRIPTION = "Says, with numbers, whether a model is what its authors say it is."
+EXIT_CODES = """exit codes:
+  0  nothing that policy blocks (compare: evaluated, whatever the relation)
+  1  inconsistent with what is declared
+  2  cannot determine what policy requires, or something crashed
+  3  usage or configuration error
+
+checkpoints are named as a directory, a file, hf:organisation/name@revision, or git:REV:path"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors are exit code 3: 2 means that a question stayed open."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(ExitCode.BAD_REQUEST, f"{self.prog}: {message}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command with its options."""
+    shape = argparse.RawDescriptionHelpFormatter
+    top = _Parser(prog="modelguard", description=DESCRIPTION, epilog=EXIT_CODES, formatter_class=shape)
+    top.add_argument("--version", action="version", version=f"modelguard {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    _audit(commands)
+    _compare(commands)
+    _log(commands)
+    _inspect(commands)
+    _hook(commands)
+    commands.add_parser("rules", help="list the rules", description="Lists every rule with its title.")
+    explain = commands.add_parser("explain", help="explain one rule", description="Prints what a rule checks, and why.")
+    explain.add_argument("rule", metavar="RULE", help="a rule's id, such as log-gap")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command. The code starts at 2 and is earned: a crash is neither a pass nor an accusation."""
+    if os.environ.get("MODELGUARD_DEBUG"):
+        logging.basicConfig(level=logging.DEBUG)
+    options = parser().parse_args(arguments)
+    try:
+        outcome = attempt(lambda: _run(options), what=f"modelguard {options.command}", passing=BadRequest)
+    except BadRequest as error:
+        return _refuse(error)
+    except KeyboardInterrupt:
+        return ExitCode.CANNOT_DETERMINE
+    if isinstance(outcome, Missing):
+        return _refuse(ModelguardError(outcome.why, advice=outcome.advice))
+    return outcome
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "hook":  # the hook runs on every commit: it must not wait for what it does not need
+        return _run_hook(options)
+    from modelguard import commands
+
+    code, text = commands.COMMANDS[options.command](options)
+    _write(text)
+    return code
+
+
+def _run_hook(options: argparse.Namespace) -> int:
+    from modelguard import hook
+    from modelguard.render.text import terminal
+
+    if options.push:
+        from modelguard import commands
+
+        code, text = commands.push(hook.push_range(os.environ), options)
+        _write(text)
+        return code
+    code, said = hook.staged(options.repo)
+    _write("".join(f"{terminal(line)}\n" for line in said.splitlines()))
+    return code
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `modelguard … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _refuse(error: ModelguardError) -> int:
+    from modelguard.render.text import terminal
+
+    advice = f"; {error.advice}" if error.advice else ""
+    sys.stderr.write(f"modelguard: {terminal(str(error) + advice)}\n")
+    return error.exit_code
+
+
+def _audit(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = "Audits what HEAD changes in a git repository since it forked off BASE. Policy is read from BASE, never from HEAD."
+    command = commands.add_parser("audit", help="audit a pull request", description=text)
+    command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository (default: here)")
+    command.add_argument("--base", required=True, metavar="REV", help="the branch or commit that is merged into")
+    command.add_argument("--head", required=True, metavar="REV", help="the branch or commit under audit")
+    command.add_argument("--policy", type=Path, metavar="FILE", help="a policy file of yours, instead of .modelguard.yml at BASE")
+    command.add_argument("--activations", choices=("auto", "on", "off"), default="auto", help="run both models on probe texts")
+    command.add_argument("--out", type=Path, metavar="DIR", help="write report.json and comment.md there")
+    _reach(command)
+    _format(command, "terminal", "markdown", "json")
+
+
+def _compare(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = "Compares a checkpoint (LEFT) with an alleged parent (RIGHT)."
+    command = commands.add_parser("compare", help="compare two checkpoints", description=text)
+    command.add_argument("left", metavar="LEFT", help="the checkpoint in question")
+    command.add_argument("right", metavar="RIGHT", help="the alleged parent")
+    command.add_argument("--depth", choices=("header", "sample", "full"), default="full", help="how much to read (default: full)")
+    command.add_argument("--activations", action="store_true", help="also run both models on probe texts")
+    command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")
+    _reach(command)
+    _format(command, "terminal", "json")
+
+
+def _log(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = "Checks training logs for gaps, missing ends and steps that go backwards."
+    command = commands.add_parser("log", help="check training logs", description=text)
+    command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a log, or a directory that holds logs")
+    command.add_argument("--policy", type=Path, metavar="FILE", help="a policy file")
+    _format(command, "terminal", "json")
+
+
+def _inspect(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = "Says what a checkpoint's header says, after the strict checks that every audit makes first."
+    command = commands.add_parser("inspect", help="show what is in a checkpoint file", description=text)
+    command.add_argument("files", nargs="+", metavar="FILE", help="a checkpoint")
+    _format(command, "terminal", "json")
+
+
+def _hook(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = "The git hook. Silent when all is well; offline; the Action, not the hook, is the gate."
+    command = commands.add_parser("hook", help="check what is staged or pushed", description=text)
+    command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository (default: here)")
+    stage = command.add_mutually_exclusive_group()
+    stage.add_argument("--staged", action="store_true", help="the index: headers, papers and logs (default)")
+    stage.add_argument("--push", action="store_true", help="the commits that pre-commit is about to push, weights included")
+
+
+def _reach(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--offline", action="store_true", help="no network: declared bases come from the local cache")
+    command.add_argument("--max-download", type=int, default=20 << 30, metavar="BYTES", help="download limit (default: 20 GiB)")
+    command.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _format(command: argparse.ArgumentParser, *formats: str) -> None:
+    command.add_argument("--format", choices=formats, default=formats[0], help=f"how to print the result (default: {formats[0]})")
