@@ -18,7 +18,7 @@ PARTIAL_BLOCKS = 3  # as many silent blocks as it takes to deny a whole model
 WORDS = {
     Relation.IDENTICAL: "every tensor is byte for byte the declared base's",
     Relation.SAME_WEIGHTS: "the weights are the declared base's in another encoding",
-    Relation.DERIVED: "the weights carry the declared base: independence is refuted",
+    Relation.DERIVED: "the weights carry the declared base",
 }
 
 
@@ -32,7 +32,8 @@ def check(weights: Comparison, declaration: Declaration) -> Iterator[Claim]:
             f"the weights neither show nor rule out the declared base: {why}", numbers=_numbers(weights), settle=_settle(declaration)
         )
     else:
-        yield ok(f"{WORDS[weights.relation]} ({weights.right.ref})", numbers=_numbers(weights), where=weights.left.ref)
+        chance = f": under independence this has a chance of at most 10^{weights.log10_p:.0f}" if weights.log10_p < 0 else ""
+        yield ok(f"{WORDS[weights.relation]}, {weights.right.ref}{chance}", numbers=_numbers(weights), where=weights.left.ref)
         yield from _partial(weights)
 
 

@@ -90,12 +90,12 @@ def hold(left: Trace, right: Trace) -> Agreement:
     similarities = tuple(cosines(a.T, b.T) for a, b in zip(left.states, right.states, strict=True))  # of (axes, axes) each
     layers = tuple(_layer(index, similarity, left, right, inside) for index, similarity in enumerate(similarities))
     whole = sum((np.nan_to_num(similarity) for similarity in similarities), np.zeros_like(similarities[0]))
-    matches = [_head_cosines(a, b)[1] for a, b in zip(left.patterns, right.patterns, strict=True)]
+    matches = [layer.best_head_cosine for layer in layers if layer.best_head_cosine is not None]
     return Agreement(
         layers=layers,
         log10_p_hidden=log10_tail(int(strict_nearest(whole, margin=TIE).sum())),
         log10_p_heads=log10_tail(sum(layer.heads_fixed for layer in layers), depth * (left.groups if inside else 1)),
-        best_head_match=float(np.mean([match for match in matches if match is not None] or [1.0])),
+        best_head_match=float(np.mean(matches or [1.0])),
     )
 
 
@@ -105,15 +105,17 @@ def _layer(index: int, similarity: NDArray[np.float64], left: Trace, right: Trac
     blocks = _blocks(left.patterns[index], left.groups, inside), _blocks(right.patterns[index], left.groups, inside)
     heads = sum(fixed_points(a, b) for a, b in zip(*blocks, strict=True))
     smaller = min(log10_tail(hidden), log10_tail(heads, len(blocks[0])))
+    own, best = _head_cosines(left.patterns[index], right.patterns[index])
     return ActivationLayer(
         name=f"layer {index}",
         hidden_cosine=float((left.states[index] * right.states[index]).sum(axis=1).mean()),
-        attention_cosine=_head_cosines(left.patterns[index], right.patterns[index])[0],
+        attention_cosine=own,
         hidden_fixed=hidden,
         hidden_n=len(similarity),
         heads_fixed=heads,
         heads_n=len(blocks[0]) * blocks[0].shape[1],
         log10_p=min(0.0, smaller + math.log10(2)),
+        best_head_cosine=best,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from modelguard.types.logs import LogRecord, Run
 
@@ -58,6 +59,8 @@ def rhythm_changes(steps: Sequence[int], usual: int) -> dict[int, int]:
     ever speeds up or only ever slows down around it. A stretch that is taken out of a regular log leaves one long difference.
     """
     gaps = [after - before for before, after in pairwise(steps)]
+    before = [math.inf, *accumulate(gaps, min)]  # the smallest difference before an index, and after one but for the last row's
+    after = [*accumulate(reversed([*gaps[:-1], math.inf]), min)][::-1]
     found: dict[int, int] = {}
     start = 0
     while start < len(gaps):
@@ -65,7 +68,7 @@ def rhythm_changes(steps: Sequence[int], usual: int) -> dict[int, int]:
         while end + 1 < len(gaps) and gaps[end + 1] == gaps[start]:
             end += 1
         length = end - start + 1 + (start == 0 and abs(steps[0] - gaps[0]) <= 1)
-        settled = all(gap >= gaps[start] for gap in gaps[:start]) or all(gap >= gaps[start] for gap in gaps[end + 1 : -1])
+        settled = before[start] >= gaps[start] or end + 1 >= len(gaps) or after[end + 1] >= gaps[start]
         if gaps[start] > usual and length >= STRETCH and settled:
             found.update(dict.fromkeys(range(start, end + 1), gaps[start]))
         start = end + 1

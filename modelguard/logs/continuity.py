@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -26,11 +27,12 @@ def describe(run: Run) -> Run:
     jumps = [backward(earlier, later, usual, save_steps(run)) for earlier, later in _boundaries(parts)]
     changes: list[str] = []
     if usual:
-        jumps += [jump for part in parts for jump in _forward(run, part, usual, changes)]
+        logged = sorted(record.step for record in run.training)
+        jumps += [jump for part in parts for jump in _forward(run, part, usual, logged, changes)]
         jumps += [*_head(run, parts[0], usual), *_tail(run, parts[-1], usual)]
     segments = tuple(Segment(first=part[0].step, last=part[-1].step, count=len(part)) for part in parts)
     order = sorted(jumps, key=lambda jump: (jump.before, jump.after, jump.kind))
-    return replace(run, cadence=usual, segments=segments, discontinuities=tuple(order), notes=(*run.notes, *notes, *changes))
+    return replace(run, cadence=usual, segments=segments, discontinuities=tuple(order), notes=(*run.notes, *notes, *sorted(set(changes))))
 
 
 def _claimed_interval(run: Run, series: Series) -> int:
@@ -81,16 +83,12 @@ def _steps(part: Sequence[LogRecord]) -> list[int]:
     return [record.step for record in part]
 
 
-def _boundaries(parts: list[Series]) -> Iterator[tuple[list[LogRecord], Series]]:
-    """Each segment after the first, with all records before it."""
-    earlier: list[LogRecord] = []
-    for part in parts:
-        if earlier:
-            yield earlier, part
-        earlier = [*earlier, *part]
+def _boundaries(parts: list[Series]) -> Iterator[tuple[Series, Series]]:
+    """Each segment after the first, with the log's first record and the segment before it."""
+    return (((parts[0][0], *earlier), later) for earlier, later in pairwise(parts))
 
 
-def _forward(run: Run, part: Series, usual: int, changes: list[str]) -> Iterator[Discontinuity]:
+def _forward(run: Run, part: Series, usual: int, logged: Sequence[int], changes: list[str]) -> Iterator[Discontinuity]:
     """Restarts that go on where the log stopped, and steps that are not there."""
     rhythms = rhythm_changes(_steps(part), usual)
     if rhythms:
@@ -103,13 +101,13 @@ def _forward(run: Run, part: Series, usual: int, changes: list[str]) -> Iterator
             if restart:
                 yield _jump(Jump.RESUME, before.step, after.step, 0, "a restart", "the log goes on where it stopped")
             continue
-        excuse = _excuse(run, before, after, records * usual, usual)
+        excuse = _excuse(run, before, after, records * usual, usual, logged)
         note = f"{records} records of cadence {usual} are not there" + (", at a restart" if restart else "")
         yield _jump(Jump.MISSING, before.step, after.step, records * usual, note, excuse)
 
 
-def _excuse(run: Run, before: LogRecord, after: LogRecord, missing: int, usual: int) -> str:
-    """What in the log explains a hole of `missing` steps; empty when nothing does."""
+def _excuse(run: Run, before: LogRecord, after: LogRecord, missing: int, usual: int, logged: Sequence[int]) -> str:
+    """What explains a hole of `missing` steps; empty when nothing does. `logged` are the steps of all training records, sorted."""
     save, restart = save_steps(run), after.session != before.session
     if run.format == HF_TRAINER:
         return ""
@@ -117,7 +115,7 @@ def _excuse(run: Run, before: LogRecord, after: LogRecord, missing: int, usual: 
         return f"at a restart, and no longer than the {save} steps between checkpoints"
     if restart and save and (after.step % save == 0 or (after.step - usual) % save == 0):
         return f"at a restart from a checkpoint (every {save} steps)"
-    others = sum(before.step < record.step < after.step for record in run.training)
+    others = bisect_left(logged, after.step) - bisect_right(logged, before.step)
     if others * 2 * usual >= missing:
         return "other training records of these steps are in the log"
     if run.claimed.get("sampled") and missing <= SAMPLED_SHARE * run.length:

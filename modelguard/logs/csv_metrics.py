@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from modelguard.errors import Malformed
 from modelguard.logs.jsontext import decode
-from modelguard.logs.rows import TIME_KEYS, is_metric, record, step_key
+from modelguard.logs.rows import TIME_KEYS, is_metric, record, step_key, within_limit
 from modelguard.types.logs import LogRecord, Run
 
 FORMAT = "csv"
@@ -33,6 +33,7 @@ def is_metrics(header: list[str]) -> bool:
 def read(name: str, data: bytes) -> Run:
     """The run in a CSV file. A last line that breaks off is an ordinary crash; a ragged line before it is Malformed."""
     text = decode(data, name)
+    within_limit(text.count("\n"), name)
     if max(map(len, text.split("\n")), default=0) > MAX_LINE:
         raise Malformed(f"{name}: a line has more than {MAX_LINE} characters", advice="a training log has one short row a line")
     header = _header(text.partition("\n")[0])

@@ -7,7 +7,7 @@ from typing import Any
 
 from modelguard.errors import Malformed
 from modelguard.logs import jsontext
-from modelguard.logs.rows import CLAIM_KEYS, TIME_KEYS, is_metric, number, numbers, record, step_key, whole
+from modelguard.logs.rows import CLAIM_KEYS, TIME_KEYS, is_metric, number, numbers, record, step_key, whole, within_limit
 from modelguard.types.logs import LogRecord, Run
 
 FORMAT = "jsonl"
@@ -31,6 +31,7 @@ def sniff(name: str, head: bytes) -> bool:
 def read(name: str, data: bytes) -> Run:
     """The run in a JSONL file or a JSON array. A last line that breaks off is an ordinary crash; damage before it is Malformed."""
     text = jsontext.decode(data, name)
+    within_limit(text.count("\n"), name)
     notes: list[str] = []
     rows = list(_array(text, name) if text.lstrip().startswith("[") else _lines(text, name, notes))
     records = tuple(_records(rows))

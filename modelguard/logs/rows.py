@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from modelguard.errors import Malformed
 from modelguard.types.logs import LogRecord
 
 STEP_KEYS = ("step", "global_step", "_step", "trainer/global_step", "current_steps", "iteration", "iter", "iter_num", "steps", "Step")
 TIME_KEYS = ("timestamp", "_timestamp", "time", "wall_time", "Wall time")
 CLAIM_KEYS = {"total_steps": "max_steps", "max_steps": "max_steps", "save_steps": "save_steps", "logging_steps": "logging_steps"}
+MAX_ROWS = 1_000_000  # of one file
 MAX_STEP = 1 << 53  # beyond it a float no longer counts one by one
 
 _WORD = r"(?:^|[/_.\- ]){}(?:$|[/_.\- 0-9])"
@@ -44,6 +46,12 @@ def whole(value: float | None) -> int | None:
     if value is None or not 0 <= value < MAX_STEP or value != int(value):
         return None
     return int(value)
+
+
+def within_limit(rows: int, name: str) -> None:
+    """Raises Malformed for a file of more rows than any log that people look at: each costs memory."""
+    if rows > MAX_ROWS:
+        raise Malformed(f"{name}: more than {MAX_ROWS} rows", advice="log less often, or commit the log in parts")
 
 
 def step_key(keys: Iterable[str]) -> str | None:

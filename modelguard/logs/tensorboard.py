@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from modelguard.errors import Malformed
 from modelguard.logs import wire
-from modelguard.logs.rows import basename, kind_of
+from modelguard.logs.rows import basename, kind_of, within_limit
 from modelguard.logs.tfrecord import records, starts_record
 from modelguard.types.logs import LogRecord, Run
 
@@ -28,7 +28,7 @@ class _Event:
     time: float = 0.0
     step: int = 0
     starts_session: bool = False
-    scalars: tuple[tuple[str, float], ...] = ()
+    scalars: list[tuple[str, float]] = field(default_factory=list)
 
 
 def sniff(name: str, head: bytes) -> bool:
@@ -49,6 +49,7 @@ def _events(name: str, data: bytes, notes: list[str]) -> Iterator[_Event]:
         if body is None:
             notes.append(f"record {position}, the last one, breaks off: the writer was stopped there")
             return
+        within_limit(position, name)
         try:
             yield _event(body, position)
         except (wire.Broken, UnicodeDecodeError) as error:
@@ -88,9 +89,9 @@ def _event(body: bytes, position: int) -> _Event:
         elif (number, kind) == (2, wire.VARINT):
             event.step = wire.signed(value)
         elif (number, kind) == (5, wire.BYTES):
-            event.scalars += tuple(_summary(data))
+            event.scalars.extend(_summary(data))
         elif (number, kind) == (7, wire.BYTES):
-            event.starts_session = any(field[0] == 1 and field[2] == _SESSION_START for field in wire.fields(data))
+            event.starts_session = any(entry[0] == 1 and entry[2] == _SESSION_START for entry in wire.fields(data))
     if event.step < 0:
         raise wire.Broken("a negative step")
     return event
@@ -102,12 +103,12 @@ def _summary(data: bytes) -> Iterator[tuple[str, float]]:
         if (number, kind) != (1, wire.BYTES):
             continue
         tag, value = "", None
-        for field, field_kind, _, content in wire.fields(body):
-            if (field, field_kind) == (1, wire.BYTES):
+        for part, part_kind, _, content in wire.fields(body):
+            if (part, part_kind) == (1, wire.BYTES):
                 tag = content.decode("utf-8")
-            elif (field, field_kind) == (2, wire.FIXED32):
+            elif (part, part_kind) == (2, wire.FIXED32):
                 value = float(struct.unpack("<f", content)[0])
-            elif (field, field_kind) == (8, wire.BYTES):
+            elif (part, part_kind) == (8, wire.BYTES):
                 value = _scalar_tensor(content)
         if value is not None and basename(tag) not in ("epoch", "step", "global_step"):
             yield tag, value
@@ -120,7 +121,7 @@ def _scalar_tensor(data: bytes) -> float | None:
         if (number, kind) == (1, wire.VARINT):
             dtype = value
         elif (number, kind) == (2, wire.BYTES):
-            shaped = any(field[0] == 2 for field in wire.fields(body))  # a dimension: no scalar
+            shaped = any(entry[0] == 2 for entry in wire.fields(body))  # a dimension: no scalar
         elif number in (4, 5, 6) and kind != wire.VARINT:  # tensor_content, float_val, double_val
             content = body
         elif number in (7, 10):  # int_val, int64_val

@@ -9,11 +9,12 @@ from modelguard.render.text import markdown as code
 from modelguard.render.text import prose
 from modelguard.types.findings import Finding, Status, Verdict
 from modelguard.types.report import ModelReport, Report, Strip, Timeline
-from modelguard.types.weights import Comparison
+from modelguard.types.weights import Comparison, NullTest, Relation
 
 SIGNS = {Verdict.CONSISTENT: "✅", Verdict.INCONSISTENT: "❌", Verdict.CANNOT_DETERMINE: "❔"}
 WORDS = {Verdict.CONSISTENT: "consistent", Verdict.INCONSISTENT: "inconsistent", Verdict.CANNOT_DETERMINE: "cannot determine"}
 MARKS = {Status.OK: "✅ ok", Status.FOUND: "❌ found", Status.UNKNOWN: "❔ not determined", Status.NOT_APPLICABLE: "– not applicable"}
+SHOWN_RELATIONS = (Relation.IDENTICAL, Relation.SAME_WEIGHTS, Relation.DERIVED)  # what was shown needs no statement of power
 ROW_LIMITS = (400, 100, 40, 12, 4, 1)
 LIMITS = (
     "A log that passes is internally consistent, which is not the same as authentic. Distillation, backdoors, and models trained "
@@ -52,7 +53,7 @@ def _summary(report: Report) -> str:
     if report.verdict is Verdict.CONSISTENT and len(report.models) == 1:
         told = [finding.claim.text for finding in report.models[0].findings if finding.status is Status.OK and _decisive(finding)]
         if told:
-            return f"{prose('; '.join(told))}."
+            return prose(". ".join(text[:1].upper() + text[1:] for text in told) + ".")
     return f"{prose(report.headline[:1].upper() + report.headline[1:])}."
 
 
@@ -123,15 +124,26 @@ def _details(model: ModelReport, rows: int) -> Iterator[str]:
     resolved = f", resolved: {code(model.resolved_base, 120)}" if model.resolved_base else ""
     yield f"{code(model.subject)} ({model.kind}), declared: {declared}{resolved}"
     yield "\n| rule | answer | evidence |\n|---|---|---|"
-    for finding in model.findings[: rows * 4]:
-        yield f"| {finding.rule} | {MARKS[finding.status]} | {_cell(finding)} |"
-    yield from _left_out(len(model.findings), rows * 4, "rows")
+    answers = _answers(model.findings)
+    for (status, cell), rules in answers[: rows * 4]:
+        yield f"| {', '.join(rules)} | {MARKS[status]} | {cell} |"
+    yield from _left_out(len(answers), rows * 4, "rows")
     if model.weights is not None:
         yield from _weights(model.weights, rows)
     if model.previous is not None and model.previous.difference is not None:
         difference = model.previous.difference
         yield f"\nAgainst the version before this change: {difference.changed} of {difference.tensors} tensors differ."
     yield "\n</details>"
+
+
+def _answers(findings: Sequence[Finding]) -> list[tuple[tuple[Status, str], list[str]]]:
+    """What the rules answer; rules that say the same share a row."""
+    answers: dict[tuple[Status, str], list[str]] = {}
+    for finding in findings:
+        rules = answers.setdefault((finding.status, _cell(finding)), [])
+        if finding.rule not in rules:
+            rules.append(finding.rule)
+    return list(answers.items())
 
 
 def _cell(finding: Finding) -> str:
@@ -142,13 +154,12 @@ def _cell(finding: Finding) -> str:
 def _weights(weights: Comparison, rows: int) -> Iterator[str]:
     """The tests with their p-values, then the positive controls that show what they could have seen."""
     if weights.evidence:
-        yield "\n| exact test | block | at their own place | p at most | p, corrected |\n|---|---|---|---|---|"
-        for test in weights.evidence[:rows]:
-            values = f"{int(test.statistic)} of {test.n} | {_power_of_ten(test.log10_p)} | {_power_of_ten(test.log10_p_adjusted)}"
-            yield f"| {test.method} | {code(test.block)} | {values} |"
-        yield from _left_out(len(weights.evidence), rows, "tests")
+        yield f"\n| exact test | blocks | at their own place | by chance | p of the strongest block | p of the weakest |\n{'|---' * 6}|"
+        for method in dict.fromkeys(test.method for test in weights.evidence):
+            yield _test_row([test for test in weights.evidence if test.method == method])
         nulls = "; ".join(dict.fromkeys(prose(test.null) for test in weights.evidence))
-        yield f"\nNull: {nulls}. One at its own place is expected by chance."
+        yield f"\np-values are upper bounds, corrected over all tests and blocks (Holm). Null: {nulls}."
+    if weights.relation not in SHOWN_RELATIONS:
         yield "\n| could the tests have seen | | how |\n|---|---|---|"
         for power in weights.power:
             yield f"| {prose(power.transformation)} | {'yes' if power.detectable else 'no'} | {prose(power.how)} |"
@@ -159,6 +170,13 @@ def _weights(weights: Comparison, rows: int) -> Iterator[str]:
         read = f"{weights.cost.bytes_read:,} bytes read"
         yield f"\nExact difference from the base: of {difference.tensors} tensors {counts}; {share}; {read}."
         yield from _changed(weights, rows)
+
+
+def _test_row(tests: Sequence[NullTest]) -> str:
+    fixed, tested = sum(int(test.statistic) for test in tests), sum(test.n for test in tests)
+    values = sorted(test.log10_p_adjusted for test in tests)
+    extremes = f"{_power_of_ten(values[0])} | {_power_of_ten(values[-1])}"
+    return f"| {tests[0].method} | {len(tests)} | {fixed} of {tested} | {len(tests)} | {extremes} |"
 
 
 def _changed(weights: Comparison, rows: int) -> Iterator[str]:

@@ -87,12 +87,20 @@ def _findings(findings: Iterable[Finding]) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
+    for (status, told), rules in _grouped(findings):
+        sign, style = MARKS[status]
+        table.add_row(Text(sign, style), Text("\n".join(dict.fromkeys(rules)), style), Text(told))
+    return table
+
+
+def _grouped(findings: Iterable[Finding]) -> Iterable[tuple[tuple[Status, str], list[str]]]:
+    """What is said, with the rules that say it: one missing log silences several."""
+    groups: dict[tuple[Status, str], list[str]] = {}
     for finding in findings:
-        sign, style = MARKS[finding.status]
         level = f" [{finding.claim.severity.word}]" if finding.status is Status.FOUND else ""
         settle = f"\n→ {plain(finding.claim.settle)}" if finding.claim.settle and finding.status is not Status.OK else ""
-        table.add_row(Text(sign, style), Text(finding.rule + level, style), Text(plain(finding.claim.text) + settle))
-    return table
+        groups.setdefault((finding.status, plain(finding.claim.text) + settle), []).append(finding.rule + level)
+    return groups.items()
 
 
 def _exhibits(console: Console, exhibits: Iterable[Exhibit]) -> None:

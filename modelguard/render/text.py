@@ -104,6 +104,7 @@ def _fitting(pieces: list[str], room: int) -> list[str]:
 
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9.,;:()%+'\"=?!/^&-]+")
 _LIST_MARK = re.compile(r"\d{1,9}[.)]")
+_NEGATIVE = re.compile(r"-[\d.,^]+|[%–-]")
 _LINKED = re.compile(r"://|www\.|^GH-\d|[0-9a-f]{7,40}$|&#?\w+;", re.IGNORECASE)
 
 
@@ -115,6 +116,7 @@ def prose(text: str, limit: int = 600) -> str:
 
 
 def _word(word: str) -> str:
-    core = word.rstrip(",;:.")
-    plain = _PLAIN_WORD.fullmatch(core) and not _LINKED.search(core) and not core.startswith(("+", "-", "=", "&"))
-    return word if plain or not core else f"{markdown(core)}{word[len(core) :]}"
+    core = word.strip(",;:.()\"")
+    start = word.find(core)
+    plain = not core or (_PLAIN_WORD.fullmatch(core) and not _LINKED.search(core) and (core[0].isalnum() or _NEGATIVE.fullmatch(core)))
+    return word if plain else f"{word[:start]}{markdown(core)}{word[start + len(core) :]}"

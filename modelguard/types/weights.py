@@ -177,6 +177,7 @@ class ActivationLayer:
     heads_fixed: int
     heads_n: int
     log10_p: float
+    best_head_cosine: float | None = None  # of each head with any head of the other side's same layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,9 +57,9 @@ def test_small_holes_add_up_and_the_longest_are_named() -> None:
     steps = [step for step in range(10, 1001, 10) if step % 150 and step != 310]
     claim = judge(steps)
     assert claim.severity is Level.HIGH
-    assert claim.numbers["missing"] == 80
-    assert claim.text.startswith("steps 300 to 310 and ") or "steps 300 to 310" in claim.text
-    assert "and 3 shorter stretches are not in the log: 8 records" in claim.text
+    assert claim.numbers["missing"] == 70
+    assert "steps 300 to 310" in claim.text
+    assert "and 2 shorter stretches are not in the log: 7 records" in claim.text
     assert judge(without(500, 500)).text == "step 500 is not in the log: 1 record of cadence 10"
 
 

@@ -7,7 +7,7 @@ from modelguard.logs.base import assemble
 from modelguard.logs.timeline import timeline
 from modelguard.types.findings import Absence, Missing
 from modelguard.types.logs import TrainingLog
-from tests.logs.building import events, lines, log_of, refusal, run_of, state
+from tests.logs.building import event, events, lines, log_of, refusal, run_of, state
 
 
 def test_no_log_is_absence_and_a_damaged_one_is_not() -> None:
@@ -44,7 +44,7 @@ def test_a_state_that_opens_a_longer_one_is_counted_once() -> None:
 
 
 def test_event_files_of_separate_attempts_stay_separate() -> None:
-    names = [f"logs/events.out.tfevents.{start}.host.7.0" for start in (900, 1000, 2000)]
+    names = [f"logs/events.out.tfevents.{start}.host.7.0" for start in (1000, 2000, 3000)]
     log = log_of({name: events(range(10, last, 10)) for name, last in zip(names, (31, 501, 701), strict=True)})
     assert [(run.source, run.last_step) for run in log.runs] == list(zip(names, (30, 500, 700), strict=True))
     assert len(log_of({"a/" + names[0]: events(range(10, 501, 10)), "b/" + names[1]: events(range(510, 901, 10))}).runs) == 2
@@ -57,8 +57,6 @@ def test_event_files_are_ordered_by_their_start_not_their_name() -> None:
 
 
 def test_evaluations_alone_belong_to_the_run_before_them() -> None:
-    from tests.logs.building import event
-
     first, second = (f"logs/events.out.tfevents.{start}.host.7.{start % 10}" for start in (1000, 2001))
     (run,) = log_of({first: events(range(10, 101, 10)), second: event(0) + event(100, **{"eval/loss": 1.0})}).runs
     assert [entry.kind for entry in run.records][-1] == "eval"

@@ -59,17 +59,17 @@ def test_honest_states_raise_nothing(name: str) -> None:
         (HONEST["powers of two"], 0),
         (HONEST["steps with no rhythm"], 0),
         ([5, 5, 5, 5], 0),
-        ([10, 20, 40, 90], 10),
+        ([10, 20, 40, 90], 0),
     ],
 )
 def test_cadence(steps: list[int], expected: int) -> None:
-    assert run_of(lines(steps), "a.jsonl").cadence == (expected if len(set(steps)) != 4 else 0)
+    assert run_of(lines(steps), "a.jsonl").cadence == expected
 
 
 def test_a_stated_interval_decides_where_records_are_few() -> None:
     assert run_of(state([10, 40])).cadence == 10
     assert run_of(state([10, 40], logging_steps=7)).cadence == 0
-    epochs = b'{"global_step": 626, "logging_steps": 500, "log_history": [{"epoch": 1.0, "loss": 2, "step": 313}, {"epoch": 2.0, "loss": 1, "step": 626}]}'
+    epochs = b'{"logging_steps": 500, "log_history": [{"epoch": 1.0, "loss": 2, "step": 313}, {"epoch": 2.0, "loss": 1, "step": 626}]}'
     assert run_of(epochs).cadence == 313
 
 

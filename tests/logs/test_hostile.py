@@ -75,3 +75,11 @@ def test_one_flipped_bit_is_seen(place: int, bit: int) -> None:
     data[place % len(data)] ^= 1 << bit
     with pytest.raises(Malformed):
         read_log("events.out.tfevents.1.h.1.0", bytes(data))
+
+
+def test_work_grows_with_the_bytes_and_not_with_their_square() -> None:
+    zigzag = lines(step for pair in range(15_000) for step in (pair + 9, pair))
+    holes = lines(step for step in range(0, 400_000, 10) if step % 40)
+    stretches = lines(step for block in range(0, 400_000, 100) for step in range(block, block + 30 + block // 10_000, 10))
+    for data in (zigzag, holes, stretches):
+        survives("a.jsonl", data)
