@@ -79,7 +79,8 @@ def audited(work: Path, request: PullRequest, endpoint: str) -> show.Answer:
     console.print(f"[dim]$ {' '.join(show.command(work / 'repository', request, out))}[/]", soft_wrap=True, highlight=False)
     with step("audit"):
         answer = show.audit(work / "repository", request, out, endpoint, work / "hub-cache")
-    console.print(Panel(Markdown(answer.comment), title="the comment on the pull request", border_style="dim"))
+    look = Markdown(show.first_look(answer.comment))
+    console.print(Panel(look, title="the comment on the pull request", subtitle="comment.html has it unfolded", border_style="dim"))
     if answer.complaints:
         console.print(answer.complaints, style="dim", markup=False, highlight=False)
     console.print(f"exit code {answer.exit_code}\n", highlight=False)
@@ -88,15 +89,17 @@ def audited(work: Path, request: PullRequest, endpoint: str) -> show.Answer:
 
 def sum_up(work: Path, answers: list[tuple[PullRequest, show.Answer]]) -> int:
     """The table, where the files are, and 0 or 1."""
-    table = Table("pull request", "verdict", "exit code", "found by", "expected")
+    table = Table(show_lines=True)
+    for column in ("pull request", "verdict", "exit code", "found by", "expected"):
+        table.add_column(column, overflow="fold")
     wrong: list[str] = []
     for request, answer in answers:
         different = show.differences(request, answer)
         wrong += [f"#{request.number}: {what}" for what in different]
-        expected = f"{request.verdict} ({request.exit_code}){f' by {request.rule}' if request.rule else ''}"
+        expected = f"{request.verdict}, {request.exit_code}{f', by {request.rule}' if request.rule else ''}"
         mark = "[red]✗[/] " if different else "[green]✓[/] "
-        found = ", ".join(answer.found) or "-"
-        table.add_row(f"#{request.number} {request.title}", answer.verdict, str(answer.exit_code), found, mark + expected)
+        found = "\n".join(answer.found) or "-"
+        table.add_row(f"#{request.number} {request.truth}", answer.verdict, str(answer.exit_code), found, mark + expected)
     console.print(table)
     console.print(
         f"repository {work / 'repository'}\nreports    {work / 'reports'} (report.json, comment.md, comment.html)", soft_wrap=True

@@ -40,6 +40,7 @@ class PullRequest:
 
     number: int
     title: str
+    truth: str  # what it really is
     verdict: str
     exit_code: int
     rule: str | None
@@ -52,16 +53,34 @@ class PullRequest:
 
 def build(repository: Repository, honest: Path, other: Path) -> tuple[PullRequest, ...]:
     """Commits the three on branches of their own. `honest` and `other` are finished trainings."""
-    titles = ("Add docstring-router, fine-tuned from MiniLM", "Add docstring-router, a better seed", "Add docstring-router with its log")
-    logs = (_log(honest), _log(other), cut(_log(honest)))
-    heads = [
-        repository.branch(f"pr-{number}", _files(source, log), title)
-        for number, (source, log, title) in enumerate(zip((honest, other, honest), logs, titles, strict=True), start=1)
-    ]
     return (
-        PullRequest(number=1, title=titles[0], verdict="consistent", exit_code=0, rule=None, head=heads[0]),
-        PullRequest(number=2, title=titles[1], verdict="inconsistent", exit_code=1, rule="weights-base-mismatch", head=heads[1]),
-        PullRequest(number=3, title=titles[2], verdict="inconsistent", exit_code=1, rule="log-gap", head=heads[2]),
+        PullRequest(
+            number=1,
+            title="Add docstring-router, fine-tuned from MiniLM",
+            truth="an honest fine-tune of the declared base",
+            verdict="consistent",
+            exit_code=0,
+            rule=None,
+            head=repository.branch("pr-1", _files(honest, _log(honest)), "Add docstring-router"),
+        ),
+        PullRequest(
+            number=2,
+            title="Add docstring-router, trained with another seed",
+            truth="the same card, weights from another initialisation",
+            verdict="inconsistent",
+            exit_code=1,
+            rule="weights-base-mismatch",
+            head=repository.branch("pr-2", _files(other, _log(other)), "Add docstring-router, trained with another seed"),
+        ),
+        PullRequest(
+            number=3,
+            title="Add docstring-router with its training log",
+            truth="the honest weights, a fifth of the log's rows cut out",
+            verdict="inconsistent",
+            exit_code=1,
+            rule="log-gap",
+            head=repository.branch("pr-3", _files(honest, cut(_log(honest))), "Add docstring-router with its training log"),
+        ),
     )
 
 

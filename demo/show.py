@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,11 @@ def command(repository: Path, request: PullRequest, out: Path) -> tuple[str, ...
     program = str(installed) if installed.is_file() else "modelguard"
     where = ("--repo", str(repository), "--base", "main", "--head", request.branch)
     return (program, "audit", *where, "--out", str(out), "--format", "markdown")
+
+
+def first_look(comment: str) -> str:
+    """The comment with its folded parts folded, as it meets the eye on GitHub."""
+    return re.sub(r"<details><summary>(.*?)</summary>.*?</details>", r"▸ \1", comment, flags=re.DOTALL)
 
 
 def page(title: str, comment: str) -> str:

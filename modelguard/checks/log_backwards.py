@@ -1,4 +1,8 @@
-"""Steps of the training log that go backwards."""
+"""Steps of the training log that go backwards.
+
+Large runs roll back dozens of times; that is listed and never a finding. What remains is a return to a step that is no
+checkpoint, without a restart, and whose losses do not repeat; or a step counter that restarts while the loss goes on.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,7 @@ NAMED = 4
 
 
 def check(log: TrainingLog) -> Iterator[Claim]:
-    """Where steps go backwards, a rollback to a checkpoint or a new start explains it.
-
-    Large runs roll back dozens of times; that is listed and never a finding. What remains is a return to a step that is no
-    checkpoint, without a restart, and whose losses do not repeat; or a step counter that restarts while the loss goes on.
-    """
+    """Where steps go backwards, a rollback to a checkpoint or a new start explains it."""
     yield from (claim for run in log.judged for claim in _judge(run))
     if not log.judged:
         yield not_applicable("no training record in any log")

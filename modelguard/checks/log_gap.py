@@ -1,4 +1,9 @@
-"""Steps that the training log leaves out."""
+"""Steps that the training log leaves out.
+
+A run is judged by the steps that are missing between its records and that nothing in the log explains (a restart from a
+checkpoint, a change of the logging interval). More than two records and more than `max-missing` of the run is a finding
+of high severity, less is one of low severity. How much wall time passes between two records plays no part.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +20,7 @@ NAMED = 4  # holes that the text names
 
 
 def check(log: TrainingLog, policy: Policy) -> Iterator[Claim]:
-    """Training records follow one another at the log's own cadence.
-
-    A run is judged by the steps that are missing between its records and that nothing in the log explains (a restart from a
-    checkpoint, a change of the logging interval). More than two records and more than `max-missing` of the run is a finding
-    of high severity, less is one of low severity. How much wall time passes between two records plays no part.
-    """
+    """Training records follow one another at the log's own cadence."""
     allowed = policy.share(RULE, "max_missing", MAX_MISSING)
     yield from (unknown(reason, settle="commit the log as the trainer wrote it") for reason in log.unread)
     if not log.judged:

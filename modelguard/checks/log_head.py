@@ -1,4 +1,9 @@
-"""A training log that begins after the training did."""
+"""A training log that begins after the training did.
+
+A trainer state carries its history over every resume, so nothing ordinary explains a late beginning. Any other log may
+be the second part of a run whose first part lies elsewhere: that is asked for (medium severity), and taken as
+explained where the log begins at a checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +16,7 @@ WHOLE_HISTORY = "hf-trainer"  # a state carries its history over every resume; o
 
 
 def check(log: TrainingLog) -> Iterator[Claim]:
-    """The first training record is of the first steps.
-
-    A trainer state carries its history over every resume, so nothing ordinary explains a late beginning. Any other log may
-    be the second part of a run whose first part lies elsewhere: that is asked for (medium severity), and taken as
-    explained where the log begins at a checkpoint.
-    """
+    """The first training record is of the first steps."""
     yield from (_judge(run) for run in log.judged)
     if not log.judged:
         yield not_applicable("no training record in any log")

@@ -1,4 +1,7 @@
-"""A training log that ends before the training did."""
+"""A training log that ends before the training did.
+
+A log that says nothing about where the run ended cannot end too early; a run that stopped before `max_steps` is no finding.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,7 @@ from modelguard.types.logs import Jump, Run, TrainingLog
 
 
 def check(log: TrainingLog) -> Iterator[Claim]:
-    """The last training record is of the last steps that the log itself, or the name of its checkpoint folder, claims.
-
-    A log that says nothing about where the run ended cannot end too early; a run that stopped before `max_steps` is no finding.
-    """
+    """The last training record is of the last steps that the log itself, or the name of its checkpoint folder, claims."""
     yield from (_judge(run) for run in log.judged)
     if not log.judged:
         yield not_applicable("no training record in any log")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import log10
 
 from modelguard.checkpoints.base import Checkpoint, nbytes, parameters
@@ -26,6 +27,17 @@ LOSSLESS = ("identical", "cast", "permuted")
 BUFFERS = ("position_ids", "inv_freq", "cos_cached", "sin_cached", "attn.bias", "attn.masked_bias", "attention.masked_bias")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tested:
+    """The relation, why it is open where it is, and what the tests gave."""
+
+    relation: Relation
+    why: str = ""
+    examined: tuple[BlockTests, ...] = ()
+    embeddings: NullTest | None = None
+    veto: float | None = None  # the share of T4, where a full disguise was looked for
+
+
 def compare(
     left: Checkpoint, right: Checkpoint, *, depth: str = "full", alpha: float = ALPHA, advance: Callable[[int], None] | None = None
 ) -> Comparison:
@@ -38,18 +50,9 @@ def compare(
     ours, theirs = Metered(left, advance), Metered(right, advance)
     alignment = align(ours, theirs, by_content=depth == "full")
     differences = explain(ours, theirs, difference(ours, theirs, alignment)) if depth == "full" else ()
-    relation = _lossless(alignment, differences)
-    examined: tuple[BlockTests, ...] = ()
-    embeddings: NullTest | None = None
-    why, veto = "only names and shapes were looked at", None
-    if relation is None:
-        relation = Relation.INCONCLUSIVE
-        if depth != "header":
-            blocks = _blocks(ours, theirs, alignment, depth)
-            examined = examine_blocks(ours, theirs, blocks, alpha)
-            embeddings = examine_embeddings(ours, theirs, alignment, alpha)
-            relation, why, veto = _judge(ours, theirs, alignment, examined, alpha)
-    seconds, total = time.monotonic() - started, nbytes(left) + nbytes(right)
+    tested = _settled(alignment, differences) or _test(ours, theirs, alignment, depth, alpha)
+    examined, embeddings, relation = tested.examined, tested.embeddings, tested.relation
+    read, total = ours.bytes_read + theirs.bytes_read, nbytes(left) + nbytes(right)
     return Comparison(
         left=_side(left),
         right=_side(right),
@@ -60,13 +63,28 @@ def compare(
         log10_p=_combined(examined),
         score=_score(examined, relation),
         share_explained=explained_share(ours, differences, examined, relation, embeddings, alpha),
-        power=power_of(examined, alpha, veto),
+        power=power_of(examined, alpha, tested.veto),
         layers=layer_results(examined, differences, alpha),
         evidence=tuple(result for item in examined for result in item.results) + ((embeddings,) if embeddings else ()),
-        unknown=_unknown(alignment, depth, relation, why),
+        unknown=_unknown(alignment, depth, relation, tested.why),
         difference=summarise(ours, alignment, differences) if depth == "full" else None,
-        cost=Cost(bytes_read=ours.bytes_read + theirs.bytes_read, bytes_total=total, seconds=seconds),
+        cost=Cost(bytes_read=read, bytes_total=total, seconds=time.monotonic() - started),
     )
+
+
+def _settled(alignment: Alignment, differences: Sequence[TensorDifference]) -> _Tested | None:
+    """What the bytes alone settle, or None."""
+    relation = _lossless(alignment, differences)
+    return None if relation is None else _Tested(relation=relation)
+
+
+def _test(left: Checkpoint, right: Checkpoint, alignment: Alignment, depth: str, alpha: float) -> _Tested:
+    if depth == "header":
+        return _Tested(relation=Relation.INCONCLUSIVE, why="only names and shapes were looked at")
+    examined = examine_blocks(left, right, _blocks(left, right, alignment, depth), alpha)
+    relation, why, veto = _judge(left, right, alignment, examined, alpha)
+    embeddings = examine_embeddings(left, right, alignment, alpha)
+    return _Tested(relation=relation, why=why, examined=examined, embeddings=embeddings, veto=veto)
 
 
 def _blocks(left: Checkpoint, right: Checkpoint, alignment: Alignment, depth: str) -> tuple[Block, ...]:

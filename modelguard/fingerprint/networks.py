@@ -21,7 +21,6 @@ from modelguard.blobs.base import Folder, read_small
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.dtypes import to_float32
 from modelguard.documents import json_object
-from modelguard.errors import Malformed
 from modelguard.types.findings import Missing
 
 MAX_CONFIG_BYTES = 1 << 20
@@ -151,7 +150,7 @@ class Architecture:
 
 
 def read_settings(folder: Folder) -> Settings | Missing:
-    """The checked settings of a folder's `config.json`. Raises Malformed for what no network can have."""
+    """The checked settings of a folder's `config.json`. Raises CannotRead for a file that is no JSON object."""
     if "config.json" not in folder.sizes:
         return Missing(f"{folder.ref}: no config.json, so the network cannot be built", advice="put config.json beside the weights")
     name = f"{folder.ref}/config.json"
@@ -164,7 +163,7 @@ def read_settings(folder: Folder) -> Settings | Missing:
     try:
         values = msgspec.to_builtins(msgspec.convert(raw, ConfigFile))
     except msgspec.ValidationError as error:
-        raise Malformed(f"{name}: {' '.join(str(error).split())[:200]}", advice="correct config.json") from error
+        return Missing(f"{name}: not a setting that a network is run with: {' '.join(str(error).split())[:200]}")
     notes = (f"{name}: auto_map names custom code; it is ignored and was not run",) if "auto_map" in raw else ()
     return Settings(family=family, values=values, notes=notes)
 

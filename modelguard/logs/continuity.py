@@ -13,7 +13,7 @@ from modelguard.logs.replay import backward
 from modelguard.types.logs import Discontinuity, Jump, LogRecord, Run, Segment
 
 HF_TRAINER = "hf-trainer"  # carries its whole history over every resume, so a restart explains no hole in it
-_CHECKPOINT = re.compile(r"(?:^|/)checkpoint-(\d{1,15})/")
+_CHECKPOINT = re.compile(r"(?:^|/)checkpoint-(\d{1,15})/[^/]+$")
 SAMPLED_SHARE = 0.05  # of a run that a dashboard's sample may leave out in one place
 
 Series = tuple[LogRecord, ...]
@@ -30,6 +30,7 @@ def describe(run: Run) -> Run:
         logged = sorted(record.step for record in run.training)
         jumps += [jump for part in parts for jump in _forward(run, part, usual, logged, changes)]
         jumps += [*_head(run, parts[0], usual), *_tail(run, parts[-1], usual)]
+    changes += _thinner(run, series, usual)
     segments = tuple(Segment(first=part[0].step, last=part[-1].step, count=len(part)) for part in parts)
     order = sorted(jumps, key=lambda jump: (jump.before, jump.after, jump.kind))
     return replace(run, cadence=usual, segments=segments, discontinuities=tuple(order), notes=(*run.notes, *notes, *sorted(set(changes))))
@@ -44,6 +45,18 @@ def _claimed_interval(run: Run, series: Series) -> int:
     whole = len(epochs) == 1 and all(record.epoch and record.epoch == record.epoch // 1 for record in series)
     interval = epochs.pop() if whole else 0.0
     return int(interval) if interval >= 1 and interval == interval // 1 else 0
+
+
+def _thinner(run: Run, series: Series, usual: int) -> list[str]:
+    """A note where records lie further apart than the log's own logging_steps says, and not at the ends of epochs."""
+    claimed = int(run.claimed.get("logging_steps", 0))
+    if (
+        not 0 < claimed < usual
+        or usual % claimed
+        or any(record.epoch is None or record.epoch == record.epoch // 1 for record in series[:2])
+    ):
+        return []
+    return [f"the log states an interval of {claimed} steps, its records are {usual} apart"]
 
 
 def split(series: Series) -> list[Series]:
@@ -66,9 +79,9 @@ def save_steps(run: Run) -> int:
 
 
 def checkpoint_step(path: str) -> int | None:
-    """The N of the innermost folder `checkpoint-N` that a file lies in."""
-    names = _CHECKPOINT.findall(path)
-    return int(names[-1]) if names else None
+    """The N of the folder `checkpoint-N` that a file lies in. A folder further up may be what the run started from."""
+    match = _CHECKPOINT.search(path)
+    return int(match[1]) if match else None
 
 
 def _in_order(series: Series) -> tuple[Series, tuple[str, ...]]:

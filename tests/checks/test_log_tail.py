@@ -35,6 +35,7 @@ def test_one_lost_record_is_a_hiccup() -> None:
 def test_the_folders_name_is_a_claim() -> None:
     assert judge("out/checkpoint-1000/trainer_state.json", state(range(10, 501, 10))).severity is Level.HIGH
     assert judge("out/checkpoint-1000/log.jsonl", lines(range(10, 501, 10))).severity is Level.HIGH
+    assert judge("checkpoint-1000/second/log.jsonl", lines(range(10, 501, 10))).status is Status.OK
     assert judge("out/checkpoint-500/log.jsonl", lines(range(10, 501, 10))).status is Status.OK
 
 

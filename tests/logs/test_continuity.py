@@ -159,3 +159,8 @@ def test_a_dashboards_sample_is_not_held_against_the_log() -> None:
     data = b"Wall time,Step,Value\n" + b"".join(b"1.5,%d,2.0\n" % step for step in steps)
     assert not found(log_of({"export.csv": data}))
     assert found(log_of({"own.csv": data.replace(b"Wall time,Step,Value", b"wall_time,step,loss")}))
+
+
+def test_a_log_thinner_than_it_says_is_noted() -> None:
+    assert run_of(state(range(50, 1001, 50))).notes == ("the log states an interval of 10 steps, its records are 50 apart",)
+    assert not run_of(state(range(1000, 9001, 1000), logging_steps=500)).notes
