@@ -107,11 +107,13 @@ def test_the_action_gives_the_same_answers_and_keeps_one_comment(work: Path) -> 
             github.add_comment(request.number, "a comment of somebody else")
             environ = environment(work / f"job-{request.number}", repository, request, main, hub, github)
             first = (action(environ), ours(github, request.number))
+            first[1][0].body += "\nout of date"  # an unchanged comment would rightly be left alone
             second = (action(environ), ours(github, request.number))
             assert first[0] == second[0] == request.exit_code
             assert [comment.id for comment in first[1]] == [comment.id for comment in second[1]]
             (comment,) = second[1]
             assert request.verdict in comment.body
+            assert "out of date" not in comment.body
             assert request.rule is None or request.rule in comment.body
             report = json.loads((Path(environ["RUNNER_TEMP"]) / "modelguard" / "report.json").read_text())
             assert report["verdict"] == request.verdict

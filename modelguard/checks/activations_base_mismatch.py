@@ -18,7 +18,7 @@ from modelguard.types.findings import Claim, Level, Numbers, found, ok, unknown
 from modelguard.types.weights import ActivationComparison
 
 NULL_LOG10_P = -3.0  # above it a test saw nothing
-LOW_HEAD_MATCH = 0.5  # independent networks stay below; what is left of the base's function after mild changes stays above
+LOW_HEAD_MATCH = 0.4  # measured: networks trained apart 0.13 to 0.28; fine-tuned 0.86, in 4 bits 0.81, trained on at full rate 0.50
 SETTLE = "the exact comparison of the weights, or the name of the base that the checkpoint was trained from"
 
 PAIRED = "on the same texts the network behaves, axis by axis or head by head, as one of common origin with the declared base does"

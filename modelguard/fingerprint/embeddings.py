@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.dtypes import FLOATING
 from modelguard.fingerprint.alignment import Alignment
+from modelguard.fingerprint.blocks import layer_of
 from modelguard.fingerprint.matching import fixed_points, log10_tail
 from modelguard.fingerprint.tiles import rows
 from modelguard.types.weights import NullTest
@@ -21,8 +22,9 @@ MIN_TALLNESS = 2  # a token table has more rows than this times its width
 
 
 def embedding_pair(left: Checkpoint, alignment: Alignment) -> tuple[str, str] | None:
-    """The aligned tensors that hold one row a token: the tallest matrix, if it is tall enough to be one."""
-    matrices = [(left.tensors[ours], theirs) for ours, theirs in alignment.pairs if len(left.tensors[ours].shape) == 2]
+    """The aligned tensors that hold one row a token: the tallest matrix outside the layers, if it is tall enough to be one."""
+    outside = ((ours, theirs) for ours, theirs in alignment.pairs if layer_of(ours) == ours)
+    matrices = [(left.tensors[ours], theirs) for ours, theirs in outside if len(left.tensors[ours].shape) == 2]
     floating = [(info.shape[0], info.name, theirs) for info, theirs in matrices if info.dtype in FLOATING]
     tallest, ours, theirs = max(floating, default=(0, "", ""))
     return (ours, theirs) if tallest and tallest > MIN_TALLNESS * left.tensors[ours].shape[1] else None

@@ -1,0 +1,136 @@
+"""Relations between whole checkpoints. What is made from a parent is never denied; what is independent is never called derived."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from modelguard.fingerprint import disguise
+from modelguard.fingerprint.compare import compare
+from modelguard.types.weights import Basis, Comparison, Relation
+from tests.fingerprint.zoo import DERIVATIVES, LAYERS, Arrays, Tensors, four_bit, merged, model, permuted, renamed, rotated, tuned
+
+BASE = model(0)
+
+
+def held(left: Tensors, right: Tensors = BASE, **options: str) -> Comparison:
+    return compare(Arrays(left), Arrays(right), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", DERIVATIVES)
+def test_a_derivative_is_derived(name: str) -> None:
+    result = held(DERIVATIVES[name](BASE))
+    assert result.relation is Relation.DERIVED
+    assert result.basis is Basis.EXACT
+    assert result.log10_p < -20
+    assert [layer.relation for layer in result.layers] == ["derived"] * LAYERS
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_independent_weights_are_unrelated_and_the_controls_say_that_it_would_have_shown(seed: int) -> None:
+    result = held(model(seed))
+    assert result.relation is Relation.UNRELATED
+    assert result.log10_p > -3
+    assert result.share_explained == 0
+    controls = [power for power in result.power if "copy of the base" in power.transformation]
+    assert len(controls) == 3
+    assert all(power.detectable for power in controls)
+
+
+@pytest.mark.parametrize("change", [lambda base: permuted(rotated(base)), lambda base: permuted(rotated(tuned(base)))], ids=["exact", "tuned"])
+def test_a_full_disguise_is_not_denied(change: object) -> None:
+    result = held(change(BASE))  # type: ignore[operator]
+    assert result.relation is Relation.INCONCLUSIVE
+    assert disguise.METHOD in result.unknown[0].why
+
+
+def test_equal_bytes_are_identical() -> None:
+    result = held(dict(BASE))
+    assert (result.relation, result.basis, result.score, result.share_explained) == (Relation.IDENTICAL, Basis.BYTES, 1.0, 1.0)
+    assert result.difference is not None
+    assert result.difference.changed == 0
+
+
+@pytest.mark.parametrize("change", [renamed, permuted], ids=["renamed", "permuted"])
+def test_a_lossless_rewrite_has_the_same_weights(change: object) -> None:
+    result = held(change(BASE))  # type: ignore[operator]
+    assert result.relation is Relation.SAME_WEIGHTS
+    assert result.kinds == (change.__name__,)  # type: ignore[attr-defined]
+
+
+def test_a_cast_has_the_same_weights_and_shows_its_direction() -> None:
+    narrow = Arrays({name: value.astype(ml_dtypes.bfloat16) for name, value in BASE.items()})
+    result = compare(narrow, Arrays(BASE))
+    assert (result.relation, result.kinds, result.direction) == (Relation.SAME_WEIGHTS, ("cast",), "left-from-right")
+    assert compare(Arrays(BASE), narrow).direction == "right-from-left"
+
+
+def test_rows_equal_as_a_set_but_in_inconsistent_orders_are_not_the_same_weights() -> None:
+    broken = dict(BASE)
+    for number, part in enumerate(("gate", "up")):
+        name = f"model.layers.0.mlp.{part}_proj.weight"
+        broken[name] = BASE[name][np.random.default_rng(number).permutation(len(BASE[name]))]
+    assert held(broken).relation is not Relation.SAME_WEIGHTS
+
+
+def test_a_tenth_of_the_parent_is_found_while_aligned() -> None:
+    assert held(merged(0.2)(BASE)).relation is Relation.DERIVED
+
+
+def test_layers_from_elsewhere_are_named() -> None:
+    stranger = model(5)
+    mixed = {name: stranger[name] if ".layers.3." in name else value for name, value in tuned(BASE).items()}
+    result = held(mixed)
+    assert result.relation is Relation.DERIVED
+    assert "partial" in result.kinds
+    assert [layer.relation for layer in result.layers] == ["derived", "derived", "derived", "unrelated"]
+    assert result.share_explained < 0.9
+
+
+def test_decoys_explain_nothing_of_the_model() -> None:
+    decoyed = model(6) | {f"decoy.{name}": value for name, value in BASE.items()}
+    assert held(decoyed).share_explained < 0.6
+
+
+def test_removed_and_added_layers_are_said() -> None:
+    short = {name: value for name, value in tuned(BASE).items() if ".layers.3." not in name}
+    assert "layers-removed" in held(short).kinds
+    assert "layers-added" in held(tuned(BASE), short).kinds
+
+
+@pytest.mark.parametrize("tensors", [{"norm.weight": np.ones(8, dtype=np.float32)}, {}], ids=["no blocks", "nothing"])
+def test_what_cannot_be_tested_is_inconclusive(tensors: Tensors) -> None:
+    result = held(tensors, {"norm.weight": np.full(8, 2, dtype=np.float32)})
+    assert result.relation is Relation.INCONCLUSIVE
+    assert result.unknown
+
+
+def test_too_few_blocks_deny_nothing() -> None:
+    result = held(model(3, layers=2), model(0, layers=2))
+    assert result.relation is Relation.INCONCLUSIVE
+    assert "3" in result.unknown[0].why
+
+
+def test_a_header_says_nothing_and_a_sample_reads_little() -> None:
+    header = held(tuned(BASE), depth="header")
+    assert (header.relation, header.cost.bytes_read) == (Relation.INCONCLUSIVE, 0)
+    sample = held(tuned(BASE), depth="sample")
+    assert sample.relation is Relation.DERIVED
+    assert sample.cost.bytes_read < held(tuned(BASE)).cost.bytes_read
+    assert sample.difference is None
+
+
+def test_everything_but_the_cost_is_the_same_from_run_to_run() -> None:
+    first, second = held(four_bit(BASE)), held(four_bit(BASE))
+    assert replace(first, cost=second.cost) == second
+
+
+def test_weights_that_are_not_numbers_decide_nothing() -> None:
+    broken = {name: np.full_like(value, np.nan) for name, value in BASE.items()}
+    result = held(broken)
+    assert result.relation is Relation.INCONCLUSIVE
+    assert result.difference is not None
+    assert result.difference.largest[0].nonfinite > 0
