@@ -1,0 +1,1 @@
+"""Pages, and what keeps the generated ones true."""

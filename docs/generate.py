@@ -1,0 +1,105 @@
+"""Generates what the documentation quotes from the program: help texts, the list of rules, the sample comment.
+
+`python -m docs.generate` rewrites them, `--check` fails where they have drifted, `--sample REPO BASE HEAD` audits a pull request anew
+and keeps its report as the sample.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from modelguard.checks.base import all_checks
+from modelguard.cli import parser
+from modelguard.pipeline import AuditRequest, audit
+from modelguard.render.markdown import comment
+from modelguard.types.report import Report
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT / "docs" / "sample-report.json"
+COMMANDS = ("audit", "compare", "log", "inspect", "hook")
+
+
+def main() -> int:
+    options = _options()
+    if options.sample:
+        _keep_sample(*options.sample)
+    drifted = [path for path, text in _pages().items() if path.read_text(encoding="utf-8") != text] if options.check else _write(_pages())
+    for path in drifted:
+        sys.stderr.write(f"{path.relative_to(ROOT)} has drifted: run `python -m docs.generate` and commit it\n")
+    return 1 if drifted else 0
+
+
+def _options() -> argparse.Namespace:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--check", action="store_true")
+    arguments.add_argument("--sample", nargs=3, metavar=("REPO", "BASE", "HEAD"))
+    return arguments.parse_args()
+
+
+def _pages() -> Mapping[Path, str]:
+    """Every file with generated parts, as it should be."""
+    readme, rules, cli = ROOT / "README.md", ROOT / "docs" / "rules.md", ROOT / "docs" / "command-line.md"
+    sample = msgspec.json.decode(SAMPLE.read_bytes(), type=Report)
+    return {
+        readme: _filled(readme.read_text(encoding="utf-8"), {"comment": _quoted(comment(sample)), "help": _code(_help())}),
+        rules: _rules(),
+        cli: _command_line(),
+    }
+
+
+def _write(pages: Mapping[Path, str]) -> list[Path]:
+    for path, text in pages.items():
+        path.write_text(text, encoding="utf-8")
+    return []
+
+
+def _keep_sample(repo: str, base: str, head: str) -> None:
+    report = audit(AuditRequest(repo=Path(repo), base=base, head=head))
+    SAMPLE.write_bytes(msgspec.json.format(msgspec.json.encode(dataclasses.replace(report, seconds=0.0)), indent=1) + b"\n")
+
+
+def _filled(text: str, parts: Mapping[str, str]) -> str:
+    """`text` with everything between `<!-- generated:NAME -->` and `<!-- /generated -->` replaced."""
+    for name, part in parts.items():
+        pattern = re.compile(rf"(<!-- generated:{name} -->\n).*?(<!-- /generated -->)", re.DOTALL)
+        text = pattern.sub(lambda match, part=part: f"{match[1]}{part}{match[2]}", text)  # type: ignore[misc]
+    return text
+
+
+def _quoted(markdown: str) -> str:
+    return "".join(f"> {line}".rstrip() + "\n" for line in markdown.splitlines())
+
+
+def _code(text: str) -> str:
+    return f"```\n{text.rstrip()}\n```\n"
+
+
+def _help(command: str = "") -> str:
+    os.environ["COLUMNS"] = "100"
+    top = parser()
+    if not command:
+        return top.format_help()
+    choices = next(action.choices for action in top._subparsers._group_actions if action.choices)  # type: ignore[union-attr]
+    return str(choices[command].format_help())  # type: ignore[index]
+
+
+def _rules() -> str:
+    sections = "".join(f"\n## {check.rule}\n\n{check.doc}\n\nLooks at: {', '.join(check.wants)}.\n" for check in all_checks())
+    return f"# Rules\n\nGenerated from the rules themselves. A rule's id never changes once it is released.\n{sections}"
+
+
+def _command_line() -> str:
+    sections = "".join(f"\n## modelguard {command}\n\n{_code(_help(command))}" for command in COMMANDS)
+    return f"# Command line\n\nGenerated from `--help`.\n\n{_code(_help())}{sections}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
