@@ -11,13 +11,14 @@ from modelguard.logs.base import looks_like_log
 from modelguard.types.changes import ChangedFile, ModelChange, ModelKind, TreeEntry
 
 INDEX_SUFFIX = ".safetensors.index.json"
-SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}\.safetensors")
+SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}\.safetensors", re.DOTALL)
 ADAPTER = re.compile(r"adapter_model(\..+)?\.safetensors")
 TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 OTHER_SUFFIXES = {".gguf": "GGUF", ".h5": "Keras HDF5", ".keras": "Keras", ".onnx": "ONNX", ".msgpack": "Flax msgpack"}
 TRAINER_STATE = re.compile(r"(optimizer|scheduler|rng_state|training_args|scaler|random_states)[\w-]*\.(pt|pth|bin|pkl)")
 CARDS = ("README.md", "MODEL_CARD.md", "model_card.md")
-SMALL = 1 << 12  # files below this are no checkpoints, unless they are Git LFS pointers or say so by their name
+SMALL = 1 << 12  # files below this are no pickled checkpoints, unless they say so by their name
+MAX_HEADER = 100_000_000  # the safetensors format's own limit
 
 Sniff = Callable[[TreeEntry], bytes]
 
@@ -28,7 +29,8 @@ def group(
     """The models of `tree` (the head) that the changed files concern, in path order.
 
     A model is concerned when one of its weight files changed, or one of the papers beside it: a new card or log is a new claim.
-    `sniff` gives the first bytes of an entry and is asked only about changed files whose name does not tell.
+    `sniff` gives the first bytes of an entry (of the object behind a Git LFS pointer, where it is at hand) and is asked only about
+    changed files whose name does not tell.
     """
     touched = {file.path for file in files}
     entries = _entries(tree, touched, sniff)
@@ -43,7 +45,7 @@ def not_followed(files: Iterable[ChangedFile]) -> tuple[str, ...]:
 
 def removed_weights(files: Iterable[ChangedFile]) -> tuple[str, ...]:
     """Weight files that the change takes away."""
-    return tuple(file.path for file in files if file.after is None and file.path.endswith(".safetensors"))
+    return tuple(file.path for file in files if file.after is None and file.path.endswith((".safetensors", INDEX_SUFFIX)))
 
 
 def _entries(tree: Mapping[str, TreeEntry], touched: set[str], sniff: Sniff) -> dict[str, tuple[ModelKind, str]]:
@@ -77,16 +79,15 @@ def _other_format(name: str, entry: TreeEntry, sniff: Sniff) -> tuple[ModelKind,
     suffix = posixpath.splitext(name)[1].lower()
     if suffix in OTHER_SUFFIXES:
         return ModelKind.UNSUPPORTED, OTHER_SUFFIXES[suffix]
-    if entry.size < SMALL and suffix not in TORCH_SUFFIXES:
-        return None
     head = sniff(entry)
-    if len(head) > 8 and head[8:].lstrip()[:2] == b'{"' and int.from_bytes(head[:8], "little") < entry.size:
+    if len(head) > 8 and head[8:].lstrip()[:1] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER:
         return ModelKind.SINGLE, ""
     if head[:4] == b"GGUF":
         return ModelKind.UNSUPPORTED, "GGUF"
     if head[:4] == b"PK\x03\x04" and (suffix in TORCH_SUFFIXES or b"/data.pkl" in head):
         return ModelKind.UNSUPPORTED, "torch"
-    if suffix in TORCH_SUFFIXES or (head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
+    pickled = head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+    if suffix in TORCH_SUFFIXES or (pickled and entry.size >= SMALL):
         return ModelKind.UNSUPPORTED, "torch or pickle"
     return None
 
@@ -100,14 +101,13 @@ def _model(
     entries: Mapping[str, tuple[ModelKind, str]],
     touched: set[str],
 ) -> ModelChange:
-    """A model with its weights and the papers beside it."""
+    """A model with its weights and the papers beside it. What the change takes away from it concerns it like what it adds."""
     directory = posixpath.dirname(entry)
-    weights = _weights(entry, kind, tree)
-    card = _nearest(directory, CARDS, tree)
-    config = _beside(directory, "config.json", tree)
-    adapter_config = _beside(directory, "adapter_config.json", tree) if kind is ModelKind.ADAPTER else None
-    logs = _logs(directory, tree, {posixpath.dirname(other) for other in entries} - {directory})
-    papers = {path for path in (card, config, adapter_config, *logs) if path}
+    weights = _weights(entry, kind, tree) | _weights(entry, kind, before)
+    others = {posixpath.dirname(other) for other in entries} - {directory}
+    card, config, adapter_config, logs = _papers(directory, kind, tree, others)
+    *papers_before, logs_before = _papers(directory, kind, before, others)
+    papers = {path for path in (card, config, adapter_config, *logs, *papers_before, *logs_before) if path}
     return ModelChange(
         subject=entry,
         kind=kind,
@@ -129,6 +129,15 @@ def _weights(entry: str, kind: ModelKind, tree: Mapping[str, TreeEntry]) -> set[
     stem = entry.removesuffix(INDEX_SUFFIX)
     shards = {path for path in tree if (match := SHARD.fullmatch(path)) and match["stem"] == stem}
     return {entry} | shards
+
+
+def _papers(
+    directory: str, kind: ModelKind, tree: Mapping[str, TreeEntry], others: set[str]
+) -> tuple[str | None, str | None, str | None, tuple[str, ...]]:
+    """The card, the configuration, the adapter's configuration and the logs of a directory's model."""
+    adapter_config = _beside(directory, "adapter_config.json", tree) if kind is ModelKind.ADAPTER else None
+    card, config = _nearest(directory, CARDS, tree), _beside(directory, "config.json", tree)
+    return card, config, adapter_config, _logs(directory, tree, others)
 
 
 def _beside(directory: str, name: str, tree: Mapping[str, TreeEntry]) -> str | None:

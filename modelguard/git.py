@@ -6,9 +6,9 @@ import os
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from modelguard.errors import BadRequest, CannotFetch, CannotRead
 from modelguard.types.changes import ChangedFile, TreeEntry
@@ -17,6 +17,8 @@ REGULAR_MODES = ("100644", "100755")
 MAX_SPOOL_BYTES = 32 << 30
 CHUNK = 1 << 20
 ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+# A blob that a partial clone lacks would be fetched the way the repository's own configuration says, by any command that stands there.
+ENVIRONMENT |= {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""}
 
 
 class Git:
@@ -27,8 +29,8 @@ class Git:
         options = ("-c", f"safe.directory={path.resolve()}", "-c", "core.quotepath=off", "-c", "core.fsmonitor=false")
         self._command = ("git", "-C", str(path), *options, "-c", "core.hooksPath=/dev/null")
         self._lock = threading.Lock()
-        self._batch: subprocess.Popen[bytes] | None = None
-        self.directory = Path(self._text("rev-parse", "--absolute-git-dir"))
+        self._batch: _Batch | None = None
+        self.directory = Path(self._text("rev-parse", "--path-format=absolute", "--git-common-dir"))
 
     def resolve(self, revision: str) -> str:
         """The commit that a revision names. Raises BadRequest."""
@@ -70,76 +72,51 @@ class Git:
 
     def read(self, oid: str, limit: int) -> bytes:
         """A small object whole. Raises CannotRead when it is larger than `limit`."""
-        with self._lock:
-            size = self._request(oid)
+        with self._object(oid) as (size, take):
             if size > limit:
-                self._discard(size + 1)
                 raise CannotRead(f"git object {oid[:12]}: {size} bytes, more than the {limit} that are read of such a file")
-            data = self._stdout.read(size + 1)
-        return data[:size]
+            return take(size)
 
     def head_of(self, oid: str, length: int) -> bytes:
-        """The first bytes of an object. (cat-file cannot stop midway: the rest is read and dropped.)"""
-        with self._lock:
-            size = self._request(oid)
-            data = self._stdout.read(min(length, size))
-            self._discard(size + 1 - len(data))
-        return data
+        """The first bytes of an object."""
+        with self._object(oid) as (size, take):
+            return take(min(length, size))
 
     def spool(self, oid: str) -> int:
         """Copies an object to an unlinked temporary file, piece by piece, and gives its descriptor: cat-file cannot seek."""
-        with self._lock, tempfile.TemporaryFile(prefix="modelguard-") as file:
-            size = self._request(oid)
+        with self._object(oid) as (size, take):
             if size > MAX_SPOOL_BYTES:
-                self._discard(size + 1)
                 raise CannotRead(f"git object {oid[:12]}: {size} bytes, too large to spool", advice="keep weights in Git LFS")
-            left = size
-            while left:
-                piece = self._stdout.read(min(left, CHUNK))
-                if not piece:
-                    raise CannotRead(f"git object {oid[:12]}: cut short by git", advice="run `git fsck`")
-                file.write(piece)
-                left -= len(piece)
-            self._stdout.read(1)
-            file.flush()
-            return os.dup(file.fileno())
+            try:
+                with tempfile.TemporaryFile(prefix="modelguard-") as file:
+                    for start in range(0, size, CHUNK):
+                        file.write(take(min(CHUNK, size - start)))
+                    file.flush()
+                    return os.dup(file.fileno())
+            except OSError as error:
+                raise CannotRead(
+                    f"git object {oid[:12]}: {size} bytes, not copied ({error.strerror})", advice="make room where TMPDIR points"
+                ) from error
 
     def close(self) -> None:
         """Ends the helper process."""
-        if self._batch is not None and self._batch.stdin and self._batch.stdout:
-            self._batch.stdin.close()
-            self._batch.stdout.close()
-            self._batch.wait()
-        self._batch = None
+        with self._lock:
+            if self._batch is not None:
+                self._batch.close()
+            self._batch = None
 
-    @property
-    def _stdout(self) -> IO[bytes]:
-        if self._batch is None:
-            self._batch = subprocess.Popen(
-                (*self._command, "cat-file", "--batch"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=_environment(),
-            )
-        assert self._batch.stdout is not None
-        return self._batch.stdout
-
-    def _request(self, oid: str) -> int:
-        """Asks the batch process for an object; its content and a newline are then to be read. The size in bytes."""
-        stdout = self._stdout
-        assert self._batch is not None
-        assert self._batch.stdin is not None
-        self._batch.stdin.write(oid.encode("ascii") + b"\n")
-        self._batch.stdin.flush()
-        answer = stdout.readline().split()
-        if len(answer) != 3 or answer[1] != b"blob":
-            raise CannotFetch(f"git object {oid[:12]} is not in {self.path}", advice="fetch it first (a partial clone lacks blobs)")
-        return int(answer[2])
-
-    def _discard(self, count: int) -> None:
-        while count > 0:
-            count -= len(self._stdout.read(min(count, CHUNK)))
+    @contextmanager
+    def _object(self, oid: str) -> Iterator[tuple[int, Callable[[int], bytes]]]:
+        """The size of an object, and what reads on in it. A process that an error left in the middle of an object is not used again."""
+        with self._lock:
+            batch, self._batch = self._batch or _Batch(self._command, self.path), None
+            try:
+                yield batch.request(oid), batch.take
+            finally:
+                if batch.drained():
+                    self._batch = batch
+                else:
+                    batch.close()
 
     def head(self) -> str:
         """The commit of HEAD; "" in a repository that has none yet."""
@@ -162,6 +139,64 @@ class Git:
         return done.stdout
 
 
+class _Batch:
+    """One `git cat-file --batch`: object after object through one pipe, which shows no boundary to who loses count."""
+
+    def __init__(self, command: tuple[str, ...], path: Path) -> None:
+        self._path = path
+        self._left = 0  # bytes of the current object that are still in the pipe, with the newline behind it
+        self._process = subprocess.Popen(
+            (*command, "cat-file", "--batch"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+
+    def request(self, oid: str) -> int:
+        """Asks for an object, whose content is then to be taken. The size in bytes."""
+        self._left = CHUNK + 1  # until the answer is understood
+        try:
+            self._stdin.write(oid.encode("ascii") + b"\n")
+            self._stdin.flush()
+        except BrokenPipeError:
+            answer = []
+        else:
+            answer = self._stdout.readline().split()
+        if not answer:
+            raise CannotRead(f"git object {oid[:12]}: git ended", advice="run `git fsck`")
+        self._left = int(answer[2]) + 1 if len(answer) == 3 else 0
+        if len(answer) != 3 or answer[1] != b"blob":
+            raise CannotFetch(f"git object {oid[:12]} is not in {self._path}", advice="fetch it first (a partial clone lacks blobs)")
+        return int(answer[2])
+
+    def take(self, count: int) -> bytes:
+        """The next bytes of the object."""
+        data = self._stdout.read(count)
+        self._left -= len(data)
+        if len(data) != count:
+            self._left = CHUNK + 1
+            raise CannotRead("git object: cut short by git", advice="run `git fsck`")
+        return data
+
+    def drained(self) -> bool:
+        """Reads past the rest of the object where it is short. Whether the pipe stands before the next answer."""
+        return self._left <= CHUNK and len(self._stdout.read(self._left)) == self._left
+
+    def close(self) -> None:
+        """Ends the process, wherever in an object it is."""
+        self._process.kill()
+        with self._process:
+            pass
+
+    def __del__(self) -> None:
+        if hasattr(self, "_stdout"):
+            self.close()
+
+
 def _environment() -> dict[str, str]:
     """The environment for git: nothing that redirects it to another repository or index than the one named."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_") or key in ("GIT_INDEX_FILE", "GIT_EXEC_PATH")}
@@ -171,7 +206,7 @@ def _environment() -> dict[str, str]:
 def _entry(line: bytes) -> TreeEntry:
     meta, _, path = line.partition(b"\t")
     mode, _kind, oid, size = meta.split()
-    number = 0 if size == b"-" else int(size)
+    number = int(size) if size.isdigit() else 0  # "-" for what is no blob, "BAD" for a blob that is not here: reading it says so
     return TreeEntry(path=path.decode("utf-8", "surrogateescape"), mode=mode.decode(), oid=oid.decode(), size=number)
 
 

@@ -26,7 +26,7 @@ def staged(repo: Path) -> tuple[int, str]:
     findings, verdict = _examine(git, repo)
     found = [finding for finding in findings if finding.status is Status.FOUND]
     broken = [finding for finding in findings if finding.status is Status.UNKNOWN and finding.absence is Absence.BROKEN]
-    return EXIT_CODES[verdict], "\n".join(dict.fromkeys(map(_line, (*found, *broken))))
+    return EXIT_CODES[verdict], "\n".join(_lines((*found, *broken)))
 
 
 def push_range(environ: Mapping[str, str]) -> tuple[str, str]:
@@ -64,6 +64,10 @@ def _examine(git: Git, repo: Path) -> tuple[tuple[Finding, ...], Verdict]:
     return findings, decide(findings, rules, partial=True)
 
 
-def _line(finding: Finding) -> str:
-    advice = f" ({finding.claim.settle})" if finding.claim.settle else ""
-    return f"{finding.rule}: {finding.claim.text}{advice}"
+def _lines(findings: tuple[Finding, ...]) -> list[str]:
+    """One line a reason, with what to do and the rules that it concerns."""
+    reasons: dict[str, list[str]] = {}
+    for finding in findings:
+        advice = f"; {finding.claim.settle}" if finding.claim.settle else ""
+        reasons.setdefault(f"{finding.claim.text}{advice}", []).append(finding.rule)
+    return [f"{reason} ({', '.join(dict.fromkeys(rules))})" for reason, rules in reasons.items()]

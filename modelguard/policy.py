@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import fnmatch
 import hashlib
+import posixpath
 import re
+from collections.abc import Callable
 
 import msgspec
 
@@ -112,7 +114,8 @@ class Policy(msgspec.Struct, frozen=True):
     def waiver(self, rule: str, subject: str, today: datetime.date) -> Waiver | None:
         """The waiver in force for a finding; an expired one is none."""
         live = (waiver for waiver in self.document.waivers if waiver.expires >= today)
-        return next((waiver for waiver in live if waiver.rule == rule and waiver.subject == subject), None)
+        named = (subject, posixpath.dirname(subject))  # a waiver names a model by its file or by its directory
+        return next((waiver for waiver in live if waiver.rule == rule and waiver.subject in named), None)
 
     def settings(self) -> tuple[Setting, ...]:
         """Every effective setting with its origin."""
@@ -147,14 +150,22 @@ def _validate(document: Document, origin: str) -> None:
     for name in document.require:
         if name not in EVIDENCE_NAMES:
             raise BadRequest(f"{origin}: require: {name!r} is no evidence", advice=f"one of {', '.join(EVIDENCE_NAMES)}")
-    for settings in document.rules.values():
-        if settings.severity is not None:
-            level(settings.severity)
-        for share in (settings.max_missing, settings.minimum_share):
+    levels = {"block.severity": document.block.severity, "block.confidence": document.block.confidence}
+    levels |= {f"rules.{rule}.severity": settings.severity for rule, settings in document.rules.items() if settings.severity is not None}
+    for key, word in levels.items():
+        _sound(level, word, f"{origin}: {key}")
+    for rule, settings in document.rules.items():
+        for key, share in {"max-missing": settings.max_missing, "minimum-share": settings.minimum_share}.items():
             if share is not None:
-                percentage(share)
-    level(document.block.severity)
-    level(document.block.confidence)
+                _sound(percentage, share, f"{origin}: rules.{rule}.{key}")
+
+
+def _sound(read: Callable[[str], object], text: str, where: str) -> None:
+    """Raises BadRequest, saying where, for what `read` refuses."""
+    try:
+        read(text)
+    except BadRequest as error:
+        raise BadRequest(f"{where}: {error}", advice=error.advice) from error
 
 
 def level(word: str) -> Level:

@@ -52,13 +52,14 @@ def _place(text: str, reach: Reach) -> tuple[Folder, str]:
 
 
 def _in_commit(text: str, reach: Reach) -> tuple[Folder, str]:
-    revision, colon, path = text.removeprefix("git:").rpartition(":")
+    revision, colon, path = text.removeprefix("git:").partition(":")  # a revision holds no colon, a path may
     if not colon or not revision:
         raise BadRequest(f"{text[:80]!a}: not git:REV:path", advice="write git:HEAD~1:models/chat or git:v1:model.safetensors")
     git = Git(reach.repo)
     commit = git.resolve(revision)
     tree = git.tree(commit)
-    directory, entry = posixpath.split(path) if path in tree else (path.strip("/").removeprefix("."), "")
+    path = posixpath.normpath(path.strip("/") or ".")
+    directory, entry = posixpath.split(path) if path in tree else ("" if path == "." else path, "")
     return GitFolder(git, tree, directory, ref=f"git:{commit[:12]}:{directory or '.'}", worktree=reach.repo), entry
 
 

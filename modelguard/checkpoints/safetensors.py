@@ -59,8 +59,9 @@ def sniff(name: str, head: bytes) -> bool:
 
 def open_safetensors(blob: Blob) -> Safetensors:
     """The tensors of a safetensors file. Raises Malformed, naming the file and what is wrong with it."""
-    header, data_start = _header(blob)
-    metadata, notes = _metadata(header, blob.name)
+    header, data_start, notes = _header(blob)
+    metadata = _metadata(header, blob.name)
+    notes += [] if header else ["holds no tensors"]
     tensors, spans = {}, []
     for name, info in header.items():
         tensor, begin, end, more = _tensor(name, info, blob.name)
@@ -72,11 +73,11 @@ def open_safetensors(blob: Blob) -> Safetensors:
     return Safetensors(blob=blob, tensors=tensors, starts=starts, notes=tuple(notes), metadata=metadata)
 
 
-def _header(blob: Blob) -> tuple[dict[str, Any], int]:
-    """The parsed header and the offset at which the data starts."""
+def _header(blob: Blob) -> tuple[dict[str, Any], int, list[str]]:
+    """The parsed header, the offset at which the data starts, and what is odd about the header."""
     start = read(blob, 0, min(blob.size, 64))
     length = int.from_bytes(start[:8], "little")
-    if length > blob.size - 8 or start[8:].lstrip(WHITESPACE)[:1] != b"{":
+    if length > blob.size - 8 or start[8:].lstrip(WHITESPACE)[:1] not in (b"{", b""):
         _refuse_lookalikes(start, blob)
     if length > blob.size - 8:
         what = f"header of {length} bytes in a file of {blob.size}: cut short or not safetensors"
@@ -84,7 +85,8 @@ def _header(blob: Blob) -> tuple[dict[str, Any], int]:
     if length > MAX_HEADER_BYTES:
         raise Malformed(f"{blob.name}: header of {length} bytes, more than the {MAX_HEADER_BYTES} that are read", advice="split the file")
     raw = read(blob, 8, length)
-    return json_object(raw.lstrip(WHITESPACE), f"{blob.name}: header"), 8 + length
+    notes = [] if raw.startswith(b"{") else ["white space stands before the header"]
+    return json_object(raw.lstrip(WHITESPACE), f"{blob.name}: header"), 8 + length, notes
 
 
 def _refuse_lookalikes(start: bytes, blob: Blob) -> None:
@@ -92,12 +94,12 @@ def _refuse_lookalikes(start: bytes, blob: Blob) -> None:
     kinds = {
         b"": "is empty",
         POINTER_START: "is a Git LFS pointer whose object was not downloaded",
-        b"<!DOCTYPE": "is an HTML page, not weights",
-        b"<!doctype": "is an HTML page, not weights",
-        b"<html": "is an HTML page, not weights",
+        b"<": "is an HTML or XML page, not weights",
         b"PK\x03\x04": "is a zip archive (a torch checkpoint?), not safetensors",
         b"\x80\x02": "is a Python pickle, not safetensors; it was not opened",
+        b"\x80\x03": "is a Python pickle, not safetensors; it was not opened",
         b"\x80\x04": "is a Python pickle, not safetensors; it was not opened",
+        b"\x80\x05": "is a Python pickle, not safetensors; it was not opened",
         b"GGUF": "is a GGUF file, not safetensors",
     }
     stripped = start.lstrip()
@@ -108,12 +110,11 @@ def _refuse_lookalikes(start: bytes, blob: Blob) -> None:
         raise Malformed(f"{blob.name}: {blob.size} bytes that are no safetensors file", advice="save or fetch it again")
 
 
-def _metadata(header: dict[str, Any], name: str) -> tuple[dict[str, str], list[str]]:
+def _metadata(header: dict[str, Any], name: str) -> dict[str, str]:
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(type(value) is str for value in metadata.values()):
         raise Malformed(f"{name}: __metadata__ is not a map of strings", advice="save it again")
-    notes = [] if header else ["holds no tensors"]
-    return metadata, notes
+    return metadata
 
 
 def _tensor(name: str, info: Any, file: str) -> tuple[TensorInfo, int, int, list[str]]:

@@ -65,7 +65,7 @@ def open_sharded(folder: Folder, index_name: str) -> Sharded:
     _check_agreement(weight_map, opened, index.name)
     shards = {tensor: opened[file] for tensor, file in sorted(weight_map.items())}
     tensors = {tensor: shard.tensors[tensor] for tensor, shard in shards.items()}
-    return Sharded(ref=index.name, tensors=tensors, shards=shards, notes=_notes(folder, opened))
+    return Sharded(ref=index.name, tensors=tensors, shards=shards, notes=_notes(folder, index_name, opened))
 
 
 def _check_agreement(weight_map: Mapping[str, str], opened: Mapping[str, Safetensors], name: str) -> None:
@@ -80,7 +80,8 @@ def _check_agreement(weight_map: Mapping[str, str], opened: Mapping[str, Safeten
             raise Malformed(f"{name}: tensor {tensor[:80]!a} is in a shard but not in the index: loaders ignore it")
 
 
-def _notes(folder: Folder, opened: Mapping[str, Safetensors]) -> tuple[str, ...]:
-    stray = [name for name in folder.sizes if re.fullmatch(r".*-\d{5}-of-\d{5}\.safetensors", name) and name not in opened]
+def _notes(folder: Folder, index_name: str, opened: Mapping[str, Safetensors]) -> tuple[str, ...]:
+    shard = re.compile(re.escape(index_name.removesuffix(SUFFIX)) + r"-\d{5}-of-\d{5}\.safetensors")
+    stray = [name for name in folder.sizes if shard.fullmatch(name) and name not in opened]
     notes = tuple(note for shard in opened.values() for note in shard.notes)
-    return (*notes, f"{len(stray)} shards beside the index are not in it") if stray else notes
+    return (*notes, f"shards beside the index that are not in it: {len(stray)}") if stray else notes

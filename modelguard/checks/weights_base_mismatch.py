@@ -42,7 +42,7 @@ def _mismatch(weights: Comparison, declaration: Declaration) -> Claim:
         why = f"{len(declaration.bases)} bases are declared; a share of a merge below 20 % leaves nothing that these tests see"
         return unknown(why, numbers=_numbers(weights), where=weights.left.ref, settle=_settle(declaration))
     pinned = declaration.bases[0].revision is not None
-    note = "" if pinned else "; no revision is declared, so `main` as it stands now was taken"
+    note = "" if pinned else "; no revision is declared, so main as it stands now was taken"
     return found(
         f"the weights do not support the declared base {weights.right.ref}: every exact test is silent on {len(weights.layers)} blocks, "
         f"and would have spoken on 4-bit, half-pruned and 20 %-diluted copies of it{note}",

@@ -12,7 +12,7 @@ from modelguard.checkpoints.dtypes import FLOATING
 from modelguard.fingerprint.alignment import Alignment
 from modelguard.fingerprint.blocks import layer_of
 from modelguard.fingerprint.matching import fixed_points, log10_tail
-from modelguard.fingerprint.tiles import rows
+from modelguard.fingerprint.tiles import pieces
 from modelguard.types.weights import NullTest
 
 METHOD = "t2-embedding-axis-fixed-points-v1-m128-t4096"
@@ -30,10 +30,9 @@ def embedding_pair(left: Checkpoint, alignment: Alignment) -> tuple[str, str] | 
     return (ours, theirs) if tallest and tallest > MIN_TALLNESS * left.tensors[ours].shape[1] else None
 
 
-def shared_rows(left: Checkpoint, right: Checkpoint, names: tuple[str, str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The first tokens' rows on both sides, (t, width) each."""
-    count = min(TOKENS, left.tensors[names[0]].shape[0])
-    return rows(left, names[0], 0, count), rows(right, names[1], 0, count)
+def shared_rows(left: Checkpoint, names: tuple[str, str], most: int = TOKENS) -> int:
+    """How many of the first tokens are looked at."""
+    return min(most, left.tensors[names[0]].shape[0])
 
 
 def examine_embeddings(left: Checkpoint, right: Checkpoint, alignment: Alignment, alpha: float) -> NullTest | None:
@@ -41,9 +40,9 @@ def examine_embeddings(left: Checkpoint, right: Checkpoint, alignment: Alignment
     names = embedding_pair(left, alignment)
     if names is None:
         return None
-    ours, theirs = shared_rows(left, right, names)
-    tested = min(AXES, ours.shape[1])
-    fixed = fixed_points(np.ascontiguousarray(ours[:, :tested].T), np.ascontiguousarray(theirs[:, :tested].T))
+    count, tested = shared_rows(left, names), min(AXES, left.tensors[names[0]].shape[1])
+    ours, theirs = (_axes(side, name, count, tested) for side, name in zip((left, right), names, strict=True))
+    fixed = fixed_points(ours, theirs)
     tail = log10_tail(fixed)
     return NullTest(
         method=METHOD,
@@ -55,3 +54,11 @@ def examine_embeddings(left: Checkpoint, right: Checkpoint, alignment: Alignment
         null="independent initialisation; axes of the residual stream exchangeable under training",
         note=f"{fixed} of {tested} at their own place, 1 expected by chance" + (": shared" if tail <= log10(alpha) else ""),
     )
+
+
+def _axes(checkpoint: Checkpoint, name: str, count: int, tested: int) -> NDArray[np.float32]:
+    """The first axes' values over the first tokens, (tested, count)."""
+    axes = np.empty((tested, count), dtype=np.float32)
+    for tokens, piece in pieces(checkpoint, name, count):
+        axes[:, tokens] = piece[:, :tested].T
+    return axes

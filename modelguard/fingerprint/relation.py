@@ -9,7 +9,7 @@ from math import log10
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.fingerprint import weight_tests as tests
 from modelguard.fingerprint.blocks import Block
-from modelguard.fingerprint.controls import CONTROLS
+from modelguard.fingerprint.controls import CONTROLS, made_by
 from modelguard.fingerprint.matching import log10_tail
 from modelguard.types.weights import NullTest, Relation
 
@@ -108,7 +108,7 @@ def _tests(left: Checkpoint, right: Checkpoint, block: Block, threshold: float) 
     results = (_result(tests.T1, block, *tests.t1(units)), _result(tests.T3, block, *tests.t3(units)))
     if min(result.log10_p for result in results) <= threshold:
         return results
-    ours, theirs = tests.all_units(left, block.left, block), tests.all_units(right, block.right, block)
+    ours, theirs = tests.axis_profiles(left, block.left, block), tests.axis_profiles(right, block.right, block)
     return (*results, _result(tests.T2, block, *tests.t2(ours, theirs)))
 
 
@@ -128,5 +128,5 @@ def _result(method: str, block: Block, fixed: int, n: int) -> NullTest:
 def _controls(left: Checkpoint, right: Checkpoint, block: Block) -> ControlResults:
     """log10 p of T1 and T3 on every positive control of a block."""
     units = tests.sample(left, right, block)
-    made = {name: tests.Sample(control(units.right, units.left), units.right) for name, control in CONTROLS.items()}
-    return {name: {tests.T1: log10_tail(tests.t1(sample)[0]), tests.T3: log10_tail(tests.t3(sample)[0])} for name, sample in made.items()}
+    made = ((name, tests.Sample(made_by(control, units.right, units.left), units.right)) for name, control in CONTROLS.items())
+    return {name: {tests.T1: log10_tail(tests.t1(sample)[0]), tests.T3: log10_tail(tests.t3(sample)[0])} for name, sample in made}

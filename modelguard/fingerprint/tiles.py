@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 
 import numpy as np
@@ -11,6 +12,8 @@ from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.dtypes import itemsize, to_float32
 
 TILE_BYTES = 1 << 19  # two tiles and their float32 copies stay in the second-level cache; twice as much halves the speed
+
+PIECE_ENTRIES = 1 << 20  # what a test that walks over a matrix holds of it at a time
 
 
 def rows(checkpoint: Checkpoint, name: str, start: int, stop: int) -> NDArray[np.float32]:
@@ -23,6 +26,9 @@ def rows(checkpoint: Checkpoint, name: str, start: int, stop: int) -> NDArray[np
     return to_float32(raw, info.dtype).reshape(stop - start, -1)
 
 
-def whole(checkpoint: Checkpoint, name: str) -> NDArray[np.float32]:
-    """A tensor as float32 (n, p), one-dimensional tensors as (n, 1). For tensors that a test needs entirely."""
-    return rows(checkpoint, name, 0, checkpoint.tensors[name].shape[0])
+def pieces(checkpoint: Checkpoint, name: str, count: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """The first `count` rows of a tensor in stretches of at most PIECE_ENTRIES entries: (which rows, (rows, p) float32)."""
+    step = max(1, PIECE_ENTRIES // max(1, prod(checkpoint.tensors[name].shape[1:])))
+    for start in range(0, count, step):
+        stop = min(count, start + step)
+        yield slice(start, stop), rows(checkpoint, name, start, stop)

@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.fingerprint.blocks import Block
 from modelguard.fingerprint.matching import fixed_points
-from modelguard.fingerprint.tiles import rows
+from modelguard.fingerprint.tiles import pieces, rows
 
 Matrix = NDArray[np.float32]
 
 T1 = "t1-unit-fixed-points-v1-m64"
 T2 = "t2-axis-gram-fixed-points-v1-m128"
-T3 = "t3-unit-gram-fixed-points-v1-m128-w2048"
+T3 = "t3-unit-gram-fixed-points-v2-m128-w2048-e23"
 ASSUMPTION = {
     T1: "independent initialisation; units of a layer exchangeable under training",
     T2: "independent initialisation; axes of the residual stream exchangeable under training",
@@ -40,6 +40,7 @@ TESTED_UNITS = 64
 TESTED_GRAM_UNITS = 128  # twice as many: cosines between units carry a diluted share quadratically weaker than weights do
 TESTED_AXES = 128
 WINDOW = 2048  # units read of a layer for T1 and T3
+WINDOW_ENTRIES = 1 << 23  # fewer units of a layer wider than 4096, so that memory has a bound; wide rows have less noise in their cosines
 MAX_AXIS_UNITS = 16_384  # units read of a layer for T2
 
 
@@ -57,7 +58,7 @@ class Sample:
 
 def window(block: Block) -> tuple[int, int]:
     """The stretch of units that is read: its place depends on shape and layer alone, so that every fingerprint reads the same."""
-    count = min(block.units, WINDOW)
+    count = min(block.units, WINDOW, max(2 * TESTED_GRAM_UNITS, WINDOW_ENTRIES // max(1, block.width)))
     seed = hashlib.sha256(f"modelguard/window/v1/{block.units}/{block.width}/{block.layer}".encode()).digest()
     start = int.from_bytes(seed[:8], "little") % (block.units - count + 1)
     return start, start + count
@@ -82,31 +83,36 @@ def t3(units: Sample) -> tuple[int, int]:
 
 
 def t2(left: Matrix, right: Matrix) -> tuple[int, int]:
-    """T2 on all units of a layer, each (units, width): (fixed points, axes tested)."""
-    tested = min(TESTED_AXES, left.shape[1] // 2)
-    return fixed_points(_profiles(_axes(left), tested), _profiles(_axes(right), tested)), tested
+    """T2 on what `axis_profiles` gave for both sides: (fixed points, axes tested)."""
+    return fixed_points(left, right), len(left)
 
 
-def all_units(checkpoint: Checkpoint, name: str, block: Block) -> Matrix:
-    """Every unit of a block on one side, up to the cap, as (n, width)."""
-    return rows(checkpoint, name, 0, min(block.units, MAX_AXIS_UNITS))
+def axis_profiles(checkpoint: Checkpoint, name: str, block: Block) -> Matrix:
+    """Cosines of the first axes of the residual stream with all others over the units of a layer, (tested, width - tested).
 
-
-def _axes(units: Matrix) -> Matrix:
-    """Residual axes as rows (width, n), after giving every unit length 1 so that rescaled units count alike."""
-    return np.ascontiguousarray(directions(units).T)
+    Every unit is given length 1 first, so that rescaled units count alike. The units are walked over, never held at once.
+    """
+    tested = min(TESTED_AXES, block.width // 2)
+    products = np.zeros((tested, block.width))
+    squares = np.zeros(block.width)
+    for _, piece in pieces(checkpoint, name, min(block.units, MAX_AXIS_UNITS)):
+        units = directions(piece)
+        products += units[:, :tested].T @ units
+        squares += np.einsum("ij,ij->j", units, units)
+    length = np.sqrt(squares[:tested, None] * squares[tested:])
+    return np.divide(products[:, tested:], length, out=np.zeros_like(length), where=length > 0).astype(np.float32)
 
 
 def _profiles(things: Matrix, tested: int) -> Matrix:
     """Cosines of the first `tested` rows with all the others, (tested, n - tested)."""
     unit = directions(things)
-    return unit[:tested] @ unit[tested:].T
+    return np.asarray(unit[:tested] @ unit[tested:].T)
 
 
 def directions(things: Matrix) -> Matrix:
-    """Rows scaled to length 1; zero and non-finite rows become zero."""
-    finite = np.nan_to_num(things, nan=0.0, posinf=0.0, neginf=0.0)
-    scale = np.abs(finite).max(axis=1, keepdims=True, initial=0.0)
-    scaled = np.divide(finite, scale, out=np.zeros_like(finite), where=scale > 0)
-    length = np.linalg.norm(scaled, axis=1, keepdims=True)
-    return np.asarray(np.divide(scaled, length, out=np.zeros_like(scaled), where=length > 0))
+    """Rows scaled to length 1, in a copy; zero and non-finite rows become zero."""
+    made = np.nan_to_num(things, nan=0.0, posinf=0.0, neginf=0.0)
+    scale = np.maximum(made.max(axis=1, keepdims=True, initial=0.0), -made.min(axis=1, keepdims=True, initial=0.0))
+    np.divide(made, scale, out=made, where=scale > 0)
+    length = np.sqrt(np.einsum("ij,ij->i", made, made))[:, None]
+    return np.divide(made, length, out=made, where=length > 0)
