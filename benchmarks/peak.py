@@ -1,6 +1,7 @@
 """One comparison in a process of its own: seconds and peak memory, as one line of JSON. `python -m benchmarks.peak HOW LEFT RIGHT`.
 
-HOW is `difference` (the exact difference alone), `compare` (all of `modelguard compare`) or `torch` (both files loaded and compared in float32).
+HOW is `difference` (the exact difference alone), `compare` (all of `modelguard compare`) or `torch` (both files loaded, then compared
+in float32).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from modelguard.checkpoints.safetensors import open_safetensors
 
 
 def exact(left: Path, right: Path) -> list[tuple[int, float, float]]:
-    """(equal entries, largest |a - b|, sum of squares of a - b over that of b, square root) of every tensor pair, by our exact difference."""
+    """(equal entries, largest |a - b|, L2 of a - b over L2 of b) of every tensor pair, by our exact difference."""
     from modelguard.fingerprint.alignment import align
     from modelguard.fingerprint.difference import difference
 

@@ -72,8 +72,8 @@ def headline(verdict: Verdict, models: Sequence[ModelReport]) -> str:
         return f"{count} consistent with what is declared" + (f", with {warnings} warnings" if warnings else "")
     rules = _rules(models, Status.FOUND if verdict is Verdict.INCONSISTENT else Status.UNKNOWN)
     if verdict is Verdict.INCONSISTENT:
-        return f"{', '.join(rules)}: the evidence contradicts what is declared"
-    return f"cannot determine: {', '.join(rules) or 'nothing could be checked'}"
+        return f"the evidence contradicts what is declared ({', '.join(rules)})"
+    return f"what is declared could not be decided ({', '.join(rules) or 'nothing could be checked'})"
 
 
 def _rules(models: Sequence[ModelReport], status: Status) -> list[str]:

@@ -45,7 +45,7 @@ def _mismatch(weights: Comparison, declaration: Declaration) -> Claim:
     note = "" if pinned else "; no revision is declared, so main as it stands now was taken"
     return found(
         f"the weights do not support the declared base {weights.right.ref}: every exact test is silent on {len(weights.layers)} blocks, "
-        f"and would have spoken on 4-bit, half-pruned and 20 %-diluted copies of it{note}",
+        f"and would have spoken on copies of that base rounded to 4 bits, half pruned, or diluted to 20 %{note}",
         severity=Level.HIGH,
         confidence=Level.HIGH if pinned else Level.MEDIUM,
         numbers=_numbers(weights),

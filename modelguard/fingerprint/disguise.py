@@ -27,7 +27,7 @@ METHOD = "t4-procrustes-agreement-v2-n512"
 VETO = 0.1  # independents of the published measurement reach 0.023, derivatives 0.9 and more
 MOST_BLOCKS = 3
 UNITS = 512
-MAX_RANK = 2048  # directions in which the rotation is looked for; of a wider model, those that its first tokens span
+MAX_RANK = 1024  # directions in which the rotation is looked for; of a wider model, those that its first tokens span
 MAX_FACTOR = 1 << 24  # entries of one of the rotation's two factors
 
 

@@ -91,7 +91,10 @@ def _is_reordered(left: Checkpoint, right: Checkpoint, item: TensorDifference, o
 def _agrees(left: Checkpoint, right: Checkpoint, item: TensorDifference, axis: int, order: Order) -> bool:
     """Whether a tensor is its partner taken in that order along that axis, entry by entry."""
     for stretch, ours in pieces(left, item.name, item.shape[0]):
-        theirs = _gathered(right, item.matched, order[stretch]) if axis == 0 else rows(right, item.matched, stretch.start, stretch.stop)[:, order]
+        if axis == 0:
+            theirs = _gathered(right, item.matched, order[stretch])
+        else:
+            theirs = rows(right, item.matched, stretch.start, stretch.stop)[:, order]
         if not np.array_equal(ours, theirs):
             return False
     return True

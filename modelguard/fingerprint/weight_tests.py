@@ -100,7 +100,7 @@ def axis_profiles(checkpoint: Checkpoint, name: str, block: Block) -> Matrix:
         products += units[:, :tested].T @ units
         squares += np.einsum("ij,ij->j", units, units)
     length = np.sqrt(squares[:tested, None] * squares[tested:])
-    return np.divide(products[:, tested:], length, out=np.zeros_like(length), where=length > 0).astype(np.float32)
+    return np.asarray(np.divide(products[:, tested:], length, out=np.zeros_like(length), where=length > 0), dtype=np.float32)
 
 
 def _profiles(things: Matrix, tested: int) -> Matrix:
@@ -115,4 +115,4 @@ def directions(things: Matrix) -> Matrix:
     scale = np.maximum(made.max(axis=1, keepdims=True, initial=0.0), -made.min(axis=1, keepdims=True, initial=0.0))
     np.divide(made, scale, out=made, where=scale > 0)
     length = np.sqrt(np.einsum("ij,ij->i", made, made))[:, None]
-    return np.divide(made, length, out=made, where=length > 0)
+    return np.asarray(np.divide(made, length, out=made, where=length > 0))

@@ -15,6 +15,7 @@ SIGNS = {Verdict.CONSISTENT: "✅", Verdict.INCONSISTENT: "❌", Verdict.CANNOT_
 WORDS = {Verdict.CONSISTENT: "consistent", Verdict.INCONSISTENT: "inconsistent", Verdict.CANNOT_DETERMINE: "cannot determine"}
 MARKS = {Status.OK: "✅ ok", Status.FOUND: "❌ found", Status.UNKNOWN: "❔ not determined", Status.NOT_APPLICABLE: "– not applicable"}
 SHOWN_RELATIONS = (Relation.IDENTICAL, Relation.SAME_WEIGHTS, Relation.DERIVED)  # what was shown needs no statement of power
+DECISIVE = ("weights-base-mismatch", "log-gap")  # the rules whose own words make the sentence of a clean report
 ROW_LIMITS = (400, 100, 40, 12, 4, 1)
 LIMITS = (
     "A log that passes is internally consistent, which is not the same as authentic. Distillation, backdoors, and models trained "
@@ -51,14 +52,11 @@ def _title(report: Report) -> str:
 def _summary(report: Report) -> str:
     """One sentence: with one model, what the decisive rules say of it in their own words."""
     if report.verdict is Verdict.CONSISTENT and len(report.models) == 1:
-        told = [finding.claim.text for finding in report.models[0].findings if finding.status is Status.OK and _decisive(finding)]
+        passed = {finding.rule: finding.claim.text for finding in report.models[0].findings if finding.status is Status.OK}
+        told = [passed[rule] for rule in DECISIVE if rule in passed]
         if told:
             return prose(". ".join(text[:1].upper() + text[1:] for text in told) + ".")
     return f"{prose(report.headline[:1].upper() + report.headline[1:])}."
-
-
-def _decisive(finding: Finding) -> bool:
-    return finding.rule in ("weights-base-mismatch", "log-gap")
 
 
 def _model(model: ModelReport, several: bool, rows: int) -> Iterator[str]:
@@ -99,8 +97,8 @@ def _strip(picture: Strip) -> Iterator[str]:
 
 
 def _timeline(picture: Timeline) -> Iterator[str]:
-    gaps = ", ".join(f"{start} to {end}" for start, end in picture.gaps[:4])
-    shaded = f"; {spark.GAP} not in the log: after step {gaps}" if gaps else ""
+    gaps = ", ".join(f"{start} and {end}" for start, end in picture.gaps[:4])
+    shaded = f"; {spark.GAP} nothing between steps {gaps}" if gaps else ""
     first, last = picture.points[0][0], picture.points[-1][0]
     yield f"`{spark.timeline(picture)}` {prose(picture.metric or 'metric')} of {code(picture.title)}, steps {first} to {last}{shaded}  "
 
@@ -154,13 +152,12 @@ def _cell(finding: Finding) -> str:
 def _weights(weights: Comparison, rows: int) -> Iterator[str]:
     """The tests with their p-values, then the positive controls that show what they could have seen."""
     if weights.evidence:
-        yield f"\n| exact test | blocks | at their own place | by chance | p of the strongest block | p of the weakest |\n{'|---' * 6}|"
+        yield f"\nExact tests:\n\n| test | blocks | at their own place | by chance | p of the strongest block | p of the weakest |\n{'|---' * 6}|"
         for method in dict.fromkeys(test.method for test in weights.evidence):
             yield _test_row([test for test in weights.evidence if test.method == method])
-        nulls = "; ".join(dict.fromkeys(prose(test.null) for test in weights.evidence))
-        yield f"\np-values are upper bounds, corrected over all tests and blocks (Holm). Null: {nulls}."
+        yield f"\np-values are upper bounds, corrected over all tests and blocks (Holm). {_nulls(weights.evidence)}"
     if weights.relation not in SHOWN_RELATIONS:
-        yield "\n| could the tests have seen | | how |\n|---|---|---|"
+        yield "\nWhat the tests could have seen:\n\n| could the tests have seen | | how |\n|---|---|---|"
         for power in weights.power:
             yield f"| {prose(power.transformation)} | {'yes' if power.detectable else 'no'} | {prose(power.how)} |"
     if weights.difference is not None:
@@ -177,6 +174,13 @@ def _test_row(tests: Sequence[NullTest]) -> str:
     values = sorted(test.log10_p_adjusted for test in tests)
     extremes = f"{_power_of_ten(values[0])} | {_power_of_ten(values[-1])}"
     return f"| {tests[0].method} | {len(tests)} | {fixed} of {tested} | {len(tests)} | {extremes} |"
+
+
+def _nulls(tests: Sequence[NullTest]) -> str:
+    methods: dict[str, list[str]] = {}
+    for test in tests:
+        methods.setdefault(test.null, []).append(test.method.split("-")[0].upper())
+    return " ".join(f"Null of {' and '.join(dict.fromkeys(names))}: {prose(null)}." for null, names in methods.items())
 
 
 def _changed(weights: Comparison, rows: int) -> Iterator[str]:
@@ -207,4 +211,4 @@ def _number(value: float | int | str) -> str:
 
 
 def _power_of_ten(log10_p: float) -> str:
-    return "1" if log10_p >= 0 else f"10^{log10_p:.1f}"
+    return "1" if log10_p >= 0 else f"10<sup>{log10_p:.0f}</sup>" if log10_p < -2 else f"{10**log10_p:.2g}"
