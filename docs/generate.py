@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import enum
+import json
 import os
 import re
 import sys
+import types
+import typing
 from collections.abc import Mapping
 from pathlib import Path
-
-import msgspec
+from typing import Any
 
 from modelguard.checks.base import all_checks
 from modelguard.cli import parser
@@ -47,7 +50,7 @@ def _options() -> argparse.Namespace:
 def _pages() -> Mapping[Path, str]:
     """Every file with generated parts, as it should be."""
     readme, rules, cli = ROOT / "README.md", ROOT / "docs" / "rules.md", ROOT / "docs" / "command-line.md"
-    sample = msgspec.json.decode(SAMPLE.read_bytes(), type=Report)
+    sample = _built(Report, json.loads(SAMPLE.read_bytes()))
     return {
         readme: _filled(readme.read_text(encoding="utf-8"), {"comment": _quoted(comment(sample)), "help": _code(_help())}),
         rules: _rules(),
@@ -63,7 +66,28 @@ def _write(pages: Mapping[Path, str]) -> list[Path]:
 
 def _keep_sample(repo: str, base: str, head: str) -> None:
     report = audit(AuditRequest(repo=Path(repo), base=base, head=head))
-    SAMPLE.write_bytes(msgspec.json.format(msgspec.json.encode(dataclasses.replace(report, seconds=0.0)), indent=1) + b"\n")
+    kept = dataclasses.asdict(dataclasses.replace(report, seconds=0.0))
+    SAMPLE.write_text(json.dumps(kept, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def _built(kind: Any, value: Any) -> Any:
+    """A report's value from its JSON: of the classes that an annotation allows, the one whose fields are the value's keys."""
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _built(hints[name], entry) for name, entry in value.items()})  # type: ignore[operator]
+    if typing.get_origin(kind) is tuple:
+        kinds = typing.get_args(kind)
+        return tuple(_built(kinds[0] if kinds[-1] is ... else kinds[place], entry) for place, entry in enumerate(value))
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        allowed = [one for one in typing.get_args(kind) if _fits(one, value)]
+        return _built(allowed[0], value) if allowed else value
+    return kind(value) if isinstance(kind, type) and issubclass(kind, enum.Enum) else value
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    if dataclasses.is_dataclass(kind):
+        return isinstance(value, dict) and {field.name for field in dataclasses.fields(kind)} == set(value)
+    return isinstance(kind, type) and issubclass(kind, enum.Enum) and value is not None
 
 
 def _filled(text: str, parts: Mapping[str, str]) -> str:

@@ -26,7 +26,7 @@ class _Refused(ValueError):
 def json_object(data: bytes, name: str) -> dict[str, Any]:
     """The JSON object in `data`. Raises Malformed with the reason, for anything that two parsers could read differently."""
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_int=_integer, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise Malformed(f"{name}: not UTF-8 at byte {error.start}") from error
     except _Refused as error:
@@ -58,6 +58,12 @@ def _encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _integer(digits: str) -> int:
+    if digits == "-0":
+        raise _Refused("-0 is an integer to some and a fraction to others")
+    return int(digits)
 
 
 def _refuse_constant(constant: str) -> NoReturn:

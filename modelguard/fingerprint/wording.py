@@ -119,7 +119,8 @@ def power_of(examined: Sequence[BlockTests], alpha: float, veto: float | None) -
     seen = []
     for name in names:
         weakest = {method: max(item.controls[name][method] for item in controlled) for method in (tests.T1, tests.T3)}
-        how = f"on {len(controlled)} blocks of the base itself: T1 p at most 10^{weakest[tests.T1]:.1f}, T3 p at most 10^{weakest[tests.T3]:.1f}"
+        values = f"p at most 10^{weakest[tests.T1]:.0f} (T1) and 10^{weakest[tests.T3]:.0f} (T3)"
+        how = f"on {len(controlled)} blocks of the base itself: {values}"
         seen.append(Power(transformation=f"{name} copy of the base", detectable=max(weakest.values()) <= threshold, how=how))
     how = "not looked for" if veto is None else f"T4: {veto:.1%} of units agree; descriptive, has no exact null"
     full = Power(transformation="units permuted and residual stream rotated at once", detectable=False, how=how)

@@ -15,6 +15,7 @@ SIGNS = {Verdict.CONSISTENT: "✅", Verdict.INCONSISTENT: "❌", Verdict.CANNOT_
 WORDS = {Verdict.CONSISTENT: "consistent", Verdict.INCONSISTENT: "inconsistent", Verdict.CANNOT_DETERMINE: "cannot determine"}
 MARKS = {Status.OK: "✅ ok", Status.FOUND: "❌ found", Status.UNKNOWN: "❔ not determined", Status.NOT_APPLICABLE: "– not applicable"}
 SHOWN_RELATIONS = (Relation.IDENTICAL, Relation.SAME_WEIGHTS, Relation.DERIVED)  # what was shown needs no statement of power
+TEST_HEADER = "| test | blocks | at their own place | by chance | p of the strongest block | p of the weakest |"
 DECISIVE = ("weights-base-mismatch", "log-gap")  # the rules whose own words make the sentence of a clean report
 ROW_LIMITS = (400, 100, 40, 12, 4, 1)
 LIMITS = (
@@ -93,14 +94,14 @@ def _pictures(model: ModelReport, rows: int) -> Iterator[str]:
 def _strip(picture: Strip) -> Iterator[str]:
     known = [value for value in picture.values if value is not None]
     lowest = f"lowest {min(known):.2f}" if known else "nothing measured"
-    yield f"`{spark.strip(picture)}` {picture.title}: {len(picture.values)} layers, {lowest} ({picture.caption})  "
+    yield f"- `{spark.strip(picture)}` {picture.title}: {len(picture.values)} layers, {lowest} ({picture.caption})"
 
 
 def _timeline(picture: Timeline) -> Iterator[str]:
     gaps = ", ".join(f"{start} and {end}" for start, end in picture.gaps[:4])
     shaded = f"; {spark.GAP} nothing between steps {gaps}" if gaps else ""
     first, last = picture.points[0][0], picture.points[-1][0]
-    yield f"`{spark.timeline(picture)}` {prose(picture.metric or 'metric')} of {code(picture.title)}, steps {first} to {last}{shaded}  "
+    yield f"- `{spark.timeline(picture)}` {prose(picture.metric or 'metric')} of {code(picture.title)}, steps {first} to {last}{shaded}"
 
 
 def _not_determined(findings: Sequence[Finding], rows: int) -> Iterator[str]:
@@ -152,7 +153,7 @@ def _cell(finding: Finding) -> str:
 def _weights(weights: Comparison, rows: int) -> Iterator[str]:
     """The tests with their p-values, then the positive controls that show what they could have seen."""
     if weights.evidence:
-        yield f"\nExact tests:\n\n| test | blocks | at their own place | by chance | p of the strongest block | p of the weakest |\n{'|---' * 6}|"
+        yield f"\nExact tests:\n\n{TEST_HEADER}\n{'|---' * 6}|"
         for method in dict.fromkeys(test.method for test in weights.evidence):
             yield _test_row([test for test in weights.evidence if test.method == method])
         yield f"\np-values are upper bounds, corrected over all tests and blocks (Holm). {_nulls(weights.evidence)}"

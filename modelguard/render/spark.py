@@ -25,20 +25,22 @@ def timeline(picture: Timeline, width: int = WIDTH) -> str:
     edges = [step for gap in picture.gaps for step in gap]
     first, last = min(picture.points[0][0], *edges, picture.points[-1][0]), max([picture.points[-1][0], *edges])
     span = max(1, last - first)
+    largest = max(abs(value) for _, value in picture.points) or 1.0  # divided by first, so that no sum overflows
     columns: list[list[float]] = [[] for _ in range(width)]
     for step, value in picture.points:
-        columns[min(width - 1, (step - first) * width // span)].append(value)
-    low, high = min(value for _, value in picture.points), max(value for _, value in picture.points)
+        columns[min(width - 1, (step - first) * width // span)].append(value / largest)
     shaded = {column for gap in picture.gaps for column in _columns(gap, first, span, width)}
-    return _line(columns, shaded, low, high)
+    return _line([sum(values) / len(values) if values else None for values in columns], shaded)
 
 
-def _line(columns: Sequence[Sequence[float]], shaded: set[int], low: float, high: float) -> str:
+def _line(means: Sequence[float | None], shaded: set[int]) -> str:
     """The characters; a column without a record, inside or between records, repeats its left neighbour."""
+    known = _known(means)
+    low, high = min(known), max(known)
     characters: list[str] = []
-    for place, values in enumerate(columns):
-        if values:
-            characters.append(_bar((sum(values) / len(values) - low) / (high - low) if high > low else 0.5))
+    for place, mean in enumerate(means):
+        if mean is not None:
+            characters.append(_bar((mean - low) / (high - low) if high > low else 0.5))
         elif place in shaded:
             characters.append(GAP)
         else:
