@@ -123,6 +123,14 @@ class _Collector:
             return Missing("no base model is declared", advice="write base_model: organisation/name into the model card's front matter")
         return attempt(lambda: tuple(map(self._open_base, declaration.bases[:MAX_BASES_COMPARED])), what="opening the declared base")
 
+    @property
+    def _sides(self) -> tuple[Checkpoint, tuple[tuple[Folder, Checkpoint], ...]] | Missing:
+        """The checkpoint and its declared bases, or why one of the two is not to be had."""
+        opened, bases = self._opened, self._bases
+        if isinstance(opened, Missing):
+            return opened
+        return bases if isinstance(bases, Missing) else (opened, bases)
+
     def _open_base(self, base: BaseReference) -> tuple[Folder, Checkpoint]:
         world = self._world
         folder = open_hub(
@@ -137,11 +145,10 @@ class _Collector:
     def weights(self) -> Comparison | Missing:
         if self.change.kind is ModelKind.ADAPTER:
             return Missing("an adapter alone cannot confirm its base beyond shapes", kind=Absence.INAPPLICABLE)
-        opened, bases = self._opened, self._bases
-        if isinstance(opened, Missing):
-            return opened
-        if isinstance(bases, Missing):
-            return bases
+        sides = self._sides
+        if isinstance(sides, Missing):
+            return sides
+        opened, bases = sides
 
         def against_each() -> Comparison:
             compared = []
@@ -171,11 +178,10 @@ class _Collector:
     def adapter(self) -> AdapterFit | Missing:
         if self.change.kind is not ModelKind.ADAPTER:
             return Missing("not an adapter", kind=Absence.INAPPLICABLE)
-        opened, bases = self._opened, self._bases
-        if isinstance(opened, Missing):
-            return opened
-        if isinstance(bases, Missing):
-            return bases
+        sides = self._sides
+        if isinstance(sides, Missing):
+            return sides
+        opened, bases = sides
         return attempt(lambda: fit(opened, bases[0][1]), what="fitting the adapter to its base")
 
     @cached_property
@@ -184,11 +190,12 @@ class _Collector:
             return Missing("an adapter has no activations of its own", kind=Absence.INAPPLICABLE)
         if self._world.activations == "off":
             return Missing("activations are switched off", kind=Absence.INAPPLICABLE)
-        opened, bases = self._opened, self._bases
-        if isinstance(opened, Missing):
-            return opened
-        if isinstance(bases, Missing):
-            return bases
+        sides = self._sides
+        if isinstance(sides, Missing):
+            return sides
+        opened, bases = sides
+        if len(bases) > 1:
+            return Missing("several bases are declared: none of them alone must behave like the model", kind=Absence.INAPPLICABLE)
         folder, base = bases[0]
         result = attempt(
             lambda: compare_activations(opened, base, self._world.folder(self._directory), folder), what="running both models on the probes"

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -112,12 +112,12 @@ def trained(recipe: Recipe) -> Tensors:
 
 def retrained(recipe: Recipe, tensors: Tensors, *, steps: int = 25, rate: float = 5e-4) -> Tensors:
     """Those weights, trained on with other data at a quarter of the rate: a fine-tune."""
-    import torch
-
     network = FAMILIES[recipe.family]()
-    state = network.state_dict()
-    state |= {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in tensors.items()}
-    network.load_state_dict(state)
+    with tempfile.TemporaryDirectory() as directory:
+        network.config.save_pretrained(directory)
+        contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+        save_file(contiguous, Path(directory) / "model.safetensors", metadata={"format": "pt"})
+        network = type(network).from_pretrained(directory)
     _train(network, Recipe(recipe.family, recipe.seed, "chain", steps=steps, rate=rate), recipe.seed + 1000)
     return _saved(network)
 
