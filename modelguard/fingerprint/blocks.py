@@ -34,6 +34,8 @@ class Block:
     width: int
     left_partner: str = ""
     right_partner: str = ""
+    named: bool = True  # whether names paired the two, rather than their order alone
+    candidates: int = 1  # how many layers of the right checkpoint the partner was chosen among
 
 
 def find_blocks(left: Checkpoint, right: Checkpoint, alignment: Alignment) -> tuple[Block, ...]:
@@ -41,12 +43,12 @@ def find_blocks(left: Checkpoint, right: Checkpoint, alignment: Alignment) -> tu
 
     Layers are paired by the tensors' alignment; where no names align, in their order, if both have equally many of equal shapes.
     """
-    ours, theirs = _unit_matrices(left), _unit_matrices(right)
+    ours, theirs = unit_matrices(left), unit_matrices(right)
     pairs = dict(alignment.pairs)
     named = [(info, pairs[info.name]) for info in ours.values() if pairs.get(info.name) in right.tensors]
     in_order = list(zip(ours.values(), (info.name for info in theirs.values()), strict=False)) if len(ours) == len(theirs) else []
     chosen = named or [(info, name) for info, name in in_order if right.tensors[name].shape == info.shape]
-    blocks = (_block(info, name, left, pairs) for info, name in chosen)
+    blocks = (_block(info, name, left, pairs, bool(named)) for info, name in chosen)
     return tuple(sorted(blocks, key=lambda block: _natural(block.layer)))
 
 
@@ -56,7 +58,7 @@ def layer_of(name: str) -> str:
     return match[1] if match else name
 
 
-def _block(info: TensorInfo, right: str, left: Checkpoint, pairs: Mapping[str, str]) -> Block:
+def _block(info: TensorInfo, right: str, left: Checkpoint, pairs: Mapping[str, str], named: bool) -> Block:
     units = info.shape[0] // 2 if FUSED.search(info.name) else info.shape[0]
     partner = _partner(info, left.tensors)
     return Block(
@@ -68,10 +70,11 @@ def _block(info: TensorInfo, right: str, left: Checkpoint, pairs: Mapping[str, s
         width=info.shape[1],
         left_partner=partner if partner in pairs else "",
         right_partner=pairs.get(partner, ""),
+        named=named,
     )
 
 
-def _unit_matrices(checkpoint: Checkpoint) -> dict[str, TensorInfo]:
+def unit_matrices(checkpoint: Checkpoint) -> dict[str, TensorInfo]:
     """The preferred unit matrix of every layer, by layer, in layer order."""
     width = _width(checkpoint)
     candidates: dict[str, list[TensorInfo]] = defaultdict(list)

@@ -13,6 +13,7 @@ from modelguard.fingerprint.alignment import Alignment, align
 from modelguard.fingerprint.blocks import Block, find_blocks
 from modelguard.fingerprint.difference import difference
 from modelguard.fingerprint.embeddings import examine_embeddings
+from modelguard.fingerprint.layers import find_moved
 from modelguard.fingerprint.matching import log10_tail
 from modelguard.fingerprint.meter import Metered
 from modelguard.fingerprint.permutation import explain
@@ -81,7 +82,11 @@ def _settled(alignment: Alignment, differences: Sequence[TensorDifference]) -> _
 def _test(left: Checkpoint, right: Checkpoint, alignment: Alignment, depth: str, alpha: float) -> _Tested:
     if depth == "header":
         return _Tested(relation=Relation.INCONCLUSIVE, why="only names and shapes were looked at")
-    examined = examine_blocks(left, right, _blocks(left, right, alignment, depth), alpha)
+    blocks = _blocks(left, right, alignment, depth)
+    examined = examine_blocks(left, right, blocks, alpha)
+    moved = find_moved(left, right, [item.block for item in examined if not item.fired(alpha)], alpha)
+    if moved:
+        examined = examine_blocks(left, right, [moved.get(block.layer, block) for block in blocks], alpha)
     relation, why, veto = _judge(left, right, alignment, examined, alpha)
     embeddings = examine_embeddings(left, right, alignment, alpha)
     return _Tested(relation=relation, why=why, examined=examined, embeddings=embeddings, veto=veto)

@@ -90,6 +90,8 @@ def relation_of(examined: Sequence[BlockTests], alpha: float, disguise_possible:
         return Relation.INCONCLUSIVE, "no layer has a matrix of hidden units that both checkpoints share"
     if fired:
         return Relation.INCONCLUSIVE, f"independence is refuted on one block only, {MIN_DERIVED} are needed"
+    if not all(item.block.named for item in examined):
+        return Relation.INCONCLUSIVE, "no names align, and layers that are paired by their order alone deny nothing"
     if disguise_possible:
         return Relation.INCONCLUSIVE, disguise_possible
     if able < MIN_NULL or 2 * able < controlled:
@@ -113,15 +115,16 @@ def _tests(left: Checkpoint, right: Checkpoint, block: Block, threshold: float) 
 
 
 def _result(method: str, block: Block, fixed: int, n: int) -> NullTest:
+    chosen = f"; the best of {block.candidates} layers" if block.candidates > 1 else ""
     return NullTest(
         method=method,
         block=block.layer,
         statistic=float(fixed),
         n=n,
-        log10_p=log10_tail(fixed),
+        log10_p=min(0.0, log10_tail(fixed) + log10(block.candidates)),
         log10_p_adjusted=0.0,
         null=tests.ASSUMPTION[method],
-        note=f"{fixed} of {n} at their own place, 1 expected by chance",
+        note=f"{fixed} of {n} at their own place, 1 expected by chance" + chosen,
     )
 
 

@@ -57,9 +57,9 @@ class Sample:
 
 
 def window(block: Block) -> tuple[int, int]:
-    """The stretch of units that is read: its place depends on shape and layer alone, so that every fingerprint reads the same."""
+    """The stretch of units that is read: its place depends on the shape alone, so that any two layers of one shape can be compared."""
     count = min(block.units, WINDOW, max(2 * TESTED_GRAM_UNITS, WINDOW_ENTRIES // max(1, block.width)))
-    seed = hashlib.sha256(f"modelguard/window/v1/{block.units}/{block.width}/{block.layer}".encode()).digest()
+    seed = hashlib.sha256(f"modelguard/window/v2/{block.units}/{block.width}".encode()).digest()
     start = int.from_bytes(seed[:8], "little") % (block.units - count + 1)
     return start, start + count
 

@@ -95,6 +95,31 @@ def test_decoys_explain_nothing_of_the_model() -> None:
     assert held(decoyed).share_explained < 0.6
 
 
+def kept_layers(tensors: Tensors, kept: tuple[int, ...]) -> Tensors:
+    """Only these layers, numbered anew."""
+    moved = {name: value for name, value in tensors.items() if ".layers." not in name}
+    for new, old in enumerate(kept):
+        place = f".layers.{old}."
+        moved |= {name.replace(place, f".layers.{new}."): value for name, value in tensors.items() if place in name}
+    return moved
+
+
+@pytest.mark.parametrize("change", [tuned, lambda base: rotated(tuned(base))], ids=["tuned", "rotated"])
+@pytest.mark.parametrize("kept", [(4, 5, 6, 7), (1, 3, 5, 7), (7, 6, 5, 4), (0, 1, 2, 1, 2, 3)], ids=str)
+def test_layers_that_moved_are_found(kept: tuple[int, ...], change: object) -> None:
+    deep = model(0, layers=8)
+    result = held(kept_layers(change(deep), kept), deep)  # type: ignore[operator]
+    assert result.relation is Relation.DERIVED
+    assert [layer.matched for layer in result.layers] == [f"model.layers.{old}" for old in kept]
+
+
+def test_layers_paired_by_order_alone_deny_nothing() -> None:
+    other = {name.replace("mlp", "ffn").replace("layers", "blocks").replace("model.", "net."): value for name, value in model(1).items()}
+    result = held(other)
+    assert result.relation is Relation.INCONCLUSIVE
+    assert "order alone" in result.unknown[0].why
+
+
 def test_removed_and_added_layers_are_said() -> None:
     short = {name: value for name, value in tuned(BASE).items() if ".layers.3." not in name}
     assert "layers-removed" in held(short).kinds

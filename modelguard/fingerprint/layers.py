@@ -1,0 +1,67 @@
+"""Layers that stand at another number than in the parent: dropped, inserted, repeated or reordered ones.
+
+A layer that is silent against the layer of its own number is held against every other layer of the right checkpoint, with the two
+tests that need no more than a stretch of units. The choice among so many is paid for: the p-value of the best is multiplied by the
+number of pairs here, and by the number of candidates wherever it is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import log10
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelguard.checkpoints.base import Checkpoint
+from modelguard.fingerprint.blocks import Block, layer_of, unit_matrices
+from modelguard.fingerprint.matching import fixed_points, log10_tail
+from modelguard.fingerprint.tiles import rows
+from modelguard.fingerprint.weight_tests import directions, window
+
+Matrix = NDArray[np.float32]
+
+MAX_LAYERS = 256
+TESTED = 64
+ANCHORS = 512  # as few as show an undiluted relation: a layer that was only moved is not diluted
+COLUMNS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Units:
+    """A layer's units by their weights (tested, columns), and by their cosines with other units (tested, anchors)."""
+
+    weights: Matrix
+    profiles: Matrix
+
+
+def find_moved(left: Checkpoint, right: Checkpoint, silent: Sequence[Block], alpha: float) -> Mapping[str, Block]:
+    """The silent blocks that belong to another layer of the right checkpoint, by their own layer, re-paired with it."""
+    others = [info for info in unit_matrices(right).values() if silent and info.shape == right.tensors[silent[0].right].shape]
+    if len(others) < 2 or len(others) > MAX_LAYERS or len(silent) > MAX_LAYERS:
+        return {}
+    candidates = {info.name: _units(right, info.name, silent[0]) for info in others}
+    threshold = log10(alpha) - log10(2 * len(candidates) * len(silent))
+    moved = {}
+    for block in silent:
+        ours = _units(left, block.left, block)
+        scores = {name: _log10_p(ours, theirs) for name, theirs in candidates.items()}
+        best = min(scores, key=lambda name: (scores[name], name))
+        if scores[best] <= threshold and best != block.right:
+            moved[block.layer] = replace(block, right=best, matched=layer_of(best), right_partner="", candidates=len(candidates))
+    return moved
+
+
+def _units(checkpoint: Checkpoint, name: str, block: Block) -> _Units:
+    start, stop = window(block)
+    units = rows(checkpoint, name, start, min(stop, start + TESTED + ANCHORS))
+    tested = min(TESTED, len(units) // 2)
+    unit = directions(units)
+    return _Units(units[:tested, :COLUMNS].copy(), np.asarray(unit[:tested] @ unit[tested:].T))
+
+
+def _log10_p(ours: _Units, theirs: _Units) -> float:
+    """The smaller of the two tests' log10 p."""
+    pairs = ((ours.weights, theirs.weights), (ours.profiles, theirs.profiles))
+    return min(log10_tail(fixed_points(left, right)) for left, right in pairs)
