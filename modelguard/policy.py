@@ -97,10 +97,12 @@ class Policy(msgspec.Struct, frozen=True):
     def rule(self, rule: str) -> RuleSettings:
         return self.document.rules.get(rule, RuleSettings())
 
-    def severity(self, rule: str, default: Level) -> Level:
-        """The severity that policy gives the rule's worst finding, or the rule's own."""
+    def severity(self, rule: str, own: Level) -> Level:
+        """The severity of a finding that its rule calls `own`. What the rule itself calls low, policy lowers but does not raise."""
         written = self.rule(rule).severity
-        return default if written is None else level(written)
+        if written is None:
+            return own
+        return level(written) if own > Level.LOW else min(level(written), own)
 
     def share(self, rule: str, key: str, default: float) -> float:
         """A percentage setting of a rule as a fraction."""

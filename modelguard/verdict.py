@@ -69,7 +69,7 @@ def headline(verdict: Verdict, models: Sequence[ModelReport]) -> str:
     count = "the model is" if len(models) == 1 else f"{len(models)} models are"
     if verdict is Verdict.CONSISTENT:
         warnings = sum(finding.status is Status.FOUND for model in models for finding in model.findings)
-        return f"{count} consistent with what is declared" + (f", with {warnings} warnings" if warnings else "")
+        return f"{count} consistent with what is declared" + (f", with {warnings} warning{'s' if warnings > 1 else ''}" if warnings else "")
     rules = _rules(models, Status.FOUND if verdict is Verdict.INCONSISTENT else Status.UNKNOWN)
     if verdict is Verdict.INCONSISTENT:
         return f"the evidence contradicts what is declared ({', '.join(rules)})"
@@ -77,8 +77,8 @@ def headline(verdict: Verdict, models: Sequence[ModelReport]) -> str:
 
 
 def _rules(models: Sequence[ModelReport], status: Status) -> list[str]:
-    """The rules with findings of a status, the most severe ones first; evidence that is merely absent is not named."""
-    findings = [finding for model in models for finding in model.findings if finding.status is status]
+    """The rules with findings of a status, the most severe ones first; what is waived or merely absent is not named."""
+    findings = [finding for model in models for finding in model.findings if finding.status is status and not finding.waived]
     telling = [finding for finding in findings if finding.absence is not Absence.ABSENT] or findings
     return list(dict.fromkeys(finding.rule for finding in sorted(telling, key=lambda finding: -finding.claim.severity)))
 

@@ -22,6 +22,11 @@ FOREIGN = ("GITHUB_", "MODELGUARD_DEBUG", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_ENDP
 def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith(FOREIGN)]:
         monkeypatch.delenv(name)
-    isolation = {"HOME": str(tmp_path / "home"), "HF_HOME": str(tmp_path / "hf"), "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    isolation = {
+        "HOME": str(tmp_path / "home"),
+        "HF_HOME": str(tmp_path / "hf"),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+    }
     for name, value in (isolation | IDENTITY).items():
         monkeypatch.setenv(name, value)

@@ -21,14 +21,14 @@ class LocalBlob:
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.name = name or str(path)
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not make us wait
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not make us wait
         except OSError as error:
             raise CannotFetch(f"{self.name}: {error.strerror}", advice="check the path") from error
-        status = os.fstat(self._descriptor)
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            os.close(self._descriptor)
+            os.close(descriptor)
             raise CannotFetch(f"{self.name}: not a regular file")
-        self.size = status.st_size
+        self._descriptor, self.size = descriptor, status.st_size
 
     def readinto(self, start: int, buffer: memoryview) -> None:
         done = 0

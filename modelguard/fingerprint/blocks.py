@@ -59,14 +59,13 @@ def layer_of(name: str) -> str:
 
 
 def _block(info: TensorInfo, right: str, left: Checkpoint, pairs: Mapping[str, str], named: bool) -> Block:
-    units = info.shape[0] // 2 if FUSED.search(info.name) else info.shape[0]
     partner = _partner(info, left.tensors)
     return Block(
         layer=layer_of(info.name),
         matched=layer_of(right),
         left=info.name,
         right=right,
-        units=units,
+        units=_units(info),
         width=info.shape[1],
         left_partner=partner if partner in pairs else "",
         right_partner=pairs.get(partner, ""),
@@ -89,9 +88,14 @@ def _is_unit_matrix(info: TensorInfo, width: int) -> bool:
     return shaped and not ATTENTION.search(info.name) and (info.shape[0] != width or _rank(info)[0] < len(PREFERENCE))
 
 
+def _units(info: TensorInfo) -> int:
+    """Units of a unit matrix: half its rows where gate and up are stored as one."""
+    return info.shape[0] // 2 if FUSED.search(info.name) else info.shape[0]
+
+
 def _partner(info: TensorInfo, tensors: Mapping[str, TensorInfo]) -> str:
-    """The matrix of the same layer that has the transposed shape, as (width, units); "" when there is none."""
-    layer, wanted = layer_of(info.name), (info.shape[1], info.shape[0])
+    """The matrix of the same layer that reads from these units, (width, units); "" when there is none."""
+    layer, wanted = layer_of(info.name), (info.shape[1], _units(info))
     matches = [name for name, other in tensors.items() if other.shape == wanted and name != info.name and layer_of(name) == layer]
     return min((name for name in matches if not ATTENTION.search(name)), default="")
 

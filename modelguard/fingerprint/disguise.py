@@ -45,7 +45,7 @@ class Turn:
 
 def look(left: Checkpoint, right: Checkpoint, alignment: Alignment, blocks: Sequence[Block]) -> float | None:
     """T4 over some blocks; None where there are no token embeddings to find the rotation with, or no block shows both its sides."""
-    names = embedding_pair(left, alignment)
+    names = embedding_pair(left, right, alignment)
     usable = [block for block in blocks if block.left_partner and block.right_partner]
     if names is None or not usable or left.tensors[names[0]].shape[1] != usable[0].width:
         return None
@@ -62,7 +62,7 @@ def rotation(left: Checkpoint, right: Checkpoint, names: tuple[str, str]) -> Tur
     if width > MAX_RANK:
         return _rotation_in_span(left, right, names, min(MAX_RANK, MAX_FACTOR // width))
     product = np.zeros((width, width), dtype=np.float32)
-    sides = (pieces(side, name, shared_rows(left, names)) for side, name in zip((left, right), names, strict=True))
+    sides = (pieces(side, name, shared_rows(left, right, names)) for side, name in zip((left, right), names, strict=True))
     for (_, ours), (_, theirs) in zip(*sides, strict=True):
         product += directions(ours).T @ directions(theirs)
     u, _, vt = np.linalg.svd(product)
@@ -70,7 +70,7 @@ def rotation(left: Checkpoint, right: Checkpoint, names: tuple[str, str]) -> Tur
 
 
 def _rotation_in_span(left: Checkpoint, right: Checkpoint, names: tuple[str, str], rank: int) -> Turn:
-    tokens = shared_rows(left, names, rank)
+    tokens = shared_rows(left, right, names, rank)
     spans, cores = [], []
     for side, name in zip((left, right), names, strict=True):
         span, core = np.linalg.qr(directions(rows(side, name, 0, tokens)).T)  # (width, tokens), (tokens, tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import log10
 
 import numpy as np
@@ -21,26 +22,37 @@ AXES = 128
 MIN_TALLNESS = 2  # a token table has more rows than this times its width
 
 
-def embedding_pair(left: Checkpoint, alignment: Alignment) -> tuple[str, str] | None:
-    """The aligned tensors that hold one row a token: the tallest matrix outside the layers, if it is tall enough to be one."""
-    outside = ((ours, theirs) for ours, theirs in alignment.pairs if layer_of(ours) == ours)
-    matrices = [(left.tensors[ours], theirs) for ours, theirs in outside if len(left.tensors[ours].shape) == 2]
-    floating = [(info.shape[0], info.name, theirs) for info, theirs in matrices if info.dtype in FLOATING]
-    tallest, ours, theirs = max(floating, default=(0, "", ""))
-    return (ours, theirs) if tallest and tallest > MIN_TALLNESS * left.tensors[ours].shape[1] else None
+def embedding_pair(left: Checkpoint, right: Checkpoint, alignment: Alignment) -> tuple[str, str] | None:
+    """The tensors that hold one row a token: the tallest aligned matrix outside the layers, if it is tall enough to be one.
+
+    Where none is aligned, the tallest of either side: tokens were added or removed, and the first ones still pair up.
+    """
+    aligned = dict(alignment.pairs)
+    ours = _tallest(left, aligned)
+    if ours:
+        return ours, aligned[ours]
+    ours, theirs = _tallest(left, alignment.only_left), _tallest(right, alignment.only_right)
+    return (ours, theirs) if ours and theirs and left.tensors[ours].shape[1] == right.tensors[theirs].shape[1] else None
 
 
-def shared_rows(left: Checkpoint, names: tuple[str, str], most: int = TOKENS) -> int:
+def _tallest(checkpoint: Checkpoint, names: Iterable[str]) -> str:
+    """The tallest of these tensors that can be a token table; "" when none can."""
+    outside = (checkpoint.tensors[name] for name in names if layer_of(name) == name)
+    tables = (info for info in outside if len(info.shape) == 2 and info.dtype in FLOATING and info.shape[0] > MIN_TALLNESS * info.shape[1])
+    return max(((info.shape[0], info.name) for info in tables), default=(0, ""))[1]
+
+
+def shared_rows(left: Checkpoint, right: Checkpoint, names: tuple[str, str], most: int = TOKENS) -> int:
     """How many of the first tokens are looked at."""
-    return min(most, left.tensors[names[0]].shape[0])
+    return min(most, left.tensors[names[0]].shape[0], right.tensors[names[1]].shape[0])
 
 
 def examine_embeddings(left: Checkpoint, right: Checkpoint, alignment: Alignment, alpha: float) -> NullTest | None:
     """Axes of the residual stream by their values over tokens. Exact if axes are exchangeable; blind to rotations."""
-    names = embedding_pair(left, alignment)
+    names = embedding_pair(left, right, alignment)
     if names is None:
         return None
-    count, tested = shared_rows(left, names), min(AXES, left.tensors[names[0]].shape[1])
+    count, tested = shared_rows(left, right, names), min(AXES, left.tensors[names[0]].shape[1])
     ours, theirs = (_axes(side, name, count, tested) for side, name in zip((left, right), names, strict=True))
     fixed = fixed_points(ours, theirs)
     tail = log10_tail(fixed)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.zoo.rewriting import axes_permuted, permuted, rotated, uneven
-from tests.zoo.training import Recipe, Tensors, retrained, trained
+from tests.zoo.training import VOCABULARY, Recipe, Tensors, retrained, trained
 
 Made = tuple[dict[str, NDArray[np.generic]], dict[str, NDArray[np.generic]]]  # (derivative, base)
 Kind = Callable[[Recipe], Made]
@@ -72,6 +72,13 @@ def _both_uneven(recipe: Recipe) -> Made:
     return dict(retrained(recipe, reordered(turned(base)))), dict(base)
 
 
+def _both_extended(recipe: Recipe) -> Made:
+    """A full disguise with eight more tokens, as fine-tunes for conversation have them."""
+    base = trained(recipe)
+    rows = {name: np.concatenate([value, value[:8] * np.float32(0.5)]) for name, value in base.items() if len(value) == VOCABULARY}
+    return dict(reordered(turned(base | rows))), dict(base)
+
+
 def _cast(tensors: Tensors) -> Tensors:
     return {name: value.astype(ml_dtypes.bfloat16) for name, value in tensors.items()}  # type: ignore[misc]
 
@@ -97,7 +104,8 @@ KINDS: dict[str, Kind] = {
     "both, then fine-tuned": _then_tuned(lambda tensors: reordered(turned(tensors))),
     "both, then 4-bit": _of(lambda tensors: rounded(4)(reordered(turned(tensors)))),
 }
-UNEVEN: dict[str, Kind] = {
+OF_LLAMAS: dict[str, Kind] = {
+    "both, vocabulary extended": _both_extended,
     "stream turned, gains uneven, fine-tuned": _uneven,
     "both, gains uneven, fine-tuned": _both_uneven,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import permutations
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from modelguard.fingerprint.compare import compare
 from modelguard.types.weights import Comparison
 from tests.fingerprint.zoo import Arrays
-from tests.zoo.derivatives import KINDS, UNEVEN, Made, turned, reordered, half_pruned, rounded
+from tests.zoo.derivatives import KINDS, OF_LLAMAS, Made, half_pruned, reordered, rounded, turned
 from tests.zoo.training import FAMILIES, Recipe, trained
 
 LLAMAS = (
@@ -23,7 +24,7 @@ LLAMAS = (
     Recipe("llama", 7, "other", rate=4e-3),
     Recipe("llama", 8, "chain"),
 )
-MAIN = ("gpt2", "bert", "llama, 64 wide, 256 units")
+MAIN = ("gpt2", "bert", "phi3 (fused gate and up)", "llama, 64 wide, 256 units")
 BASES = (*LLAMAS, *(Recipe(family, seed) for family in MAIN for seed in range(3)))
 OTHERS = tuple(Recipe(family, seed) for family in FAMILIES if family not in ("llama", *MAIN) for seed in range(2))
 
@@ -36,6 +37,12 @@ class Outcome:
     family: str
     names: tuple[str, str]
     result: Comparison
+
+    @property
+    def share(self) -> float | None:
+        """T4's share of units that agree, where it was looked at."""
+        found = (re.search(r"T4: ([0-9.]+)%", power.how) for power in self.result.power)
+        return next((float(match[1]) / 100 for match in found if match), None)
 
 
 def held(made: Made, kind: str, family: str, names: tuple[str, str]) -> Outcome:
@@ -63,7 +70,7 @@ def maltreated(models: tuple[Recipe, ...] = BASES) -> Iterator[Outcome]:
 def derivatives(models: tuple[Recipe, ...] = BASES) -> Iterator[Outcome]:
     """Every derivative of every model against the model it was made from."""
     for recipe in models:
-        kinds = KINDS | (UNEVEN if recipe.family.startswith("llama") else {})
+        kinds = KINDS | (OF_LLAMAS if recipe.family.startswith("llama") else {})
         for kind, make in kinds.items():
             yield held(make(recipe), kind, recipe.family, (f"{_name(recipe)}, {kind}", _name(recipe)))
 

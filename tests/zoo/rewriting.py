@@ -16,7 +16,7 @@ from tests.zoo.training import Tensors
 Array = NDArray[np.float32]
 
 UNITS = {  # pattern -> the axis of units
-    r"mlp\.(gate|up)_proj\.weight": 0,
+    r"mlp\.(gate|up|gate_up)_proj\.weight": 0,
     r"mlp\.down_proj\.weight": 1,
     r"mlp\.c_fc\.weight": 1,
     r"mlp\.c_fc\.bias": 0,
@@ -25,7 +25,7 @@ UNITS = {  # pattern -> the axis of units
     r"layer\.\d+\.output\.dense\.weight": 1,
 }
 STREAM = {  # pattern -> the axis of the residual stream
-    r"embed_tokens\.weight|lm_head\.weight|(gate|up|q|k|v)_proj\.weight": 1,
+    r"embed_tokens\.weight|lm_head\.weight|(gate|up|gate_up|q|k|v|qkv)_proj\.weight": 1,
     r"down_proj\.weight|o_proj\.weight": 0,
     r"wte\.weight|wpe\.weight|c_proj\.weight": 1,
     r"c_attn\.weight|c_fc\.weight": 0,
@@ -34,7 +34,7 @@ STREAM = {  # pattern -> the axis of the residual stream
     r"output\.dense\.(weight|bias)": 0,
     r"(embeddings|output|transform)\.LayerNorm\.(weight|bias)|transform\.dense\.(weight|bias)": 0,
 }
-GAINS = {"input_layernorm": r"self_attn\.[qkv]_proj", "post_attention_layernorm": r"mlp\.(gate|up)_proj"}
+GAINS = {"input_layernorm": r"self_attn\.(q|k|v|qkv)_proj", "post_attention_layernorm": r"mlp\.(gate|up|gate_up)_proj"}
 
 
 def permuted(tensors: Tensors, seed: int) -> Tensors:
@@ -44,8 +44,10 @@ def permuted(tensors: Tensors, seed: int) -> Tensors:
         for axis in _axes(UNITS, name):
             layer = re.match(r".*?\.\d+\.", name)
             place = layer[0] if layer else ""
-            order = orders.setdefault(place, rng.permutation(value.shape[axis]))
-            changed[name] = np.take(value, order, axis=axis)
+            fused = 2 if "gate_up" in name else 1  # gate and up stored as one: both halves in the same order
+            order = orders.setdefault(place, rng.permutation(value.shape[axis] // fused))
+            whole = np.concatenate([order + part * len(order) for part in range(fused)])
+            changed[name] = np.take(value, whole, axis=axis)
     return changed
 
 
