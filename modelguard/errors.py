@@ -1,11 +1,11 @@
 """The tree of impossibilities, and the exit codes that the doors return.
 
-    ModelguardError          what could not be done, and one line of advice
-    ├── BadRequest           arguments, configuration or policy make no sense            -> exit 3
-    ├── CannotRead           bytes could not be had, or are not what they claim to be    -> exit 2
-    │   ├── CannotFetch      network, Git LFS object, permission, size limit
-    │   └── Malformed        a strict reader refused the bytes
-    └── CannotPost           the report exists but was not delivered
+ModelguardError          what could not be done, and one line of advice
+├── BadRequest           arguments, configuration or policy make no sense            -> exit 3
+├── CannotRead           bytes could not be had, or are not what they claim to be    -> exit 2
+│   ├── CannotFetch      network, Git LFS object, permission, size limit
+│   └── Malformed        a strict reader refused the bytes
+└── CannotPost           the report exists but was not delivered
 """
 
 from enum import IntEnum

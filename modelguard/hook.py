@@ -44,10 +44,11 @@ def concerns(path: str) -> bool:
 
 
 def _examine(git: Git, repo: Path) -> tuple[tuple[Finding, ...], Verdict]:
+    from modelguard.blobs.git_object import first_bytes
     from modelguard.changes import group
     from modelguard.checks.base import needs, select
     from modelguard.evidence import World, collect
-    from modelguard.pipeline import examine, read_policy
+    from modelguard.pipeline import SNIFFED, examine, read_policy
     from modelguard.policy import default
     from modelguard.verdict import decide
 
@@ -57,7 +58,7 @@ def _examine(git: Git, repo: Path) -> tuple[tuple[Finding, ...], Verdict]:
     changed = sorted(path for path in tree.keys() | before.keys() if tree.get(path) != before.get(path))
     files = [ChangedFile(path=path, before=before.get(path), after=tree.get(path)) for path in changed]
     world = World(git=git, head="index", tree=tree, before=head, before_tree=before, worktree=repo, offline=True, headers_only=True)
-    models = group(files, tree, before, lambda entry: git.head_of(entry.oid, 512))
+    models = group(files, tree, before, lambda entry: first_bytes(git, entry, repo, SNIFFED))
     checks = select(rules)
     wanted = needs(checks) - {"activations", "previous"}
     findings = tuple(found for model in models for found in examine(collect(model, wanted, world, rules), model.subject, checks, rules))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelguard import __version__, policy
+from modelguard.blobs.git_object import first_bytes
 from modelguard.changes import group, not_followed, removed_weights
 from modelguard.checks.base import Check, needs, run, select
 from modelguard.errors import BadRequest
@@ -22,6 +23,8 @@ from modelguard.types.evidence import Evidence
 from modelguard.types.findings import Finding, Missing
 from modelguard.types.report import ModelReport, Report
 from modelguard.verdict import apply_policy, decide, headline, worst
+
+SNIFFED = 512  # bytes that tell a checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,7 @@ def audit(request: AuditRequest) -> Report:
     rules = read_policy(git, base, request.policy_file)
     files = git.changed(fork, head)
     world = _world(git, fork, head, request)
-    models = group(files, world.tree, world.before_tree, lambda entry: git.head_of(entry.oid, 512))
+    models = group(files, world.tree, world.before_tree, lambda entry: first_bytes(git, entry, request.repo, SNIFFED))
     checks = select(rules)
     reports = tuple(_audit_model(model, checks, world, rules, request) for model in models)
     git.close()
@@ -59,7 +62,7 @@ def audit(request: AuditRequest) -> Report:
         base=base,
         head=head,
         models=reports,
-        notes=_notes(files, models),
+        notes=_notes(files, models, rules),
         policy_digest=rules.digest,
         settings=rules.settings(),
         version=__version__,
@@ -118,8 +121,9 @@ def _audit_model(model: ModelChange, checks: tuple[Check, ...], world: World, ru
     )
 
 
-def _notes(files: tuple[ChangedFile, ...], models: tuple[ModelChange, ...]) -> tuple[str, ...]:
+def _notes(files: tuple[ChangedFile, ...], models: tuple[ModelChange, ...], rules: Policy) -> tuple[str, ...]:
     notes = [] if models else ["no model files changed"]
+    notes += [f"the policy's {key} has no effect in this version" for key in rules.without_effect]
     if any(file.path == policy.FILE_NAME for file in files):
         notes.append(f"this change edits {policy.FILE_NAME}: it was judged under the base version")
     notes += [f"{path}: a symbolic link or submodule, not followed" for path in not_followed(files)[:10]]

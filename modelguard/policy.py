@@ -91,6 +91,11 @@ class Policy(msgspec.Struct, frozen=True):
     def block_confidence(self) -> Level:
         return level(self.document.block.confidence)
 
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """Keys that are written and that nothing reads yet: said in the report rather than passed over."""
+        return tuple(key for key in ("controls", "registry") if getattr(self.document, key))
+
     def enabled(self, rule: str) -> bool:
         return self.rule(rule).enabled
 
@@ -113,11 +118,12 @@ class Policy(msgspec.Struct, frozen=True):
         """The base that policy pins for the model at `path`, from the first entry that governs it."""
         return next((entry.base for entry in self.document.models if fnmatch.fnmatchcase(path, entry.path)), None)
 
-    def waiver(self, rule: str, subject: str, today: datetime.date) -> Waiver | None:
-        """The waiver in force for a finding; an expired one is none."""
+    def waiver(self, rule: str, subject: str, today: datetime.date, fingerprint: str = "") -> Waiver | None:
+        """The waiver in force for a finding; an expired one is none, and one with a fingerprint covers that very finding only."""
         live = (waiver for waiver in self.document.waivers if waiver.expires >= today)
         named = (subject, posixpath.dirname(subject))  # a waiver names a model by its file or by its directory
-        return next((waiver for waiver in live if waiver.rule == rule and waiver.subject in named), None)
+        matching = (waiver for waiver in live if waiver.rule == rule and waiver.subject in named)
+        return next((waiver for waiver in matching if waiver.fingerprint in (None, fingerprint)), None)
 
     def settings(self) -> tuple[Setting, ...]:
         """Every effective setting with its origin."""

@@ -87,5 +87,5 @@ def _apply(finding: Finding, policy: Policy, today: datetime.date) -> Finding:
     if finding.status is not Status.FOUND:
         return finding
     claim = replace(finding.claim, severity=policy.severity(finding.rule, finding.claim.severity))
-    waiver = policy.waiver(finding.rule, finding.subject, today)
+    waiver = policy.waiver(finding.rule, finding.subject, today, finding.fingerprint)
     return replace(finding, claim=claim, waived=f"{waiver.reason} ({waiver.owner}, until {waiver.expires})" if waiver else "")

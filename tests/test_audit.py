@@ -68,7 +68,9 @@ def statuses(document: dict[str, Any]) -> dict[str, str]:
 
 
 def test_an_honest_fine_tune_is_consistent(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    place.pull_request({"m/model.safetensors": place.weights(tuned(BASE)), "m/README.md": CARD, "m/trainer_state.json": place.log(range(10, 501, 10))})
+    place.pull_request(
+        {"m/model.safetensors": place.weights(tuned(BASE)), "m/README.md": CARD, "m/trainer_state.json": place.log(range(10, 501, 10))}
+    )
     code, document = audit(place, capsys)
     assert (code, document["verdict"], document["schema"]) == (0, "consistent", "modelguard.audit/1")
     assert statuses(document)["weights-base-mismatch"] == "ok"
@@ -155,7 +157,9 @@ def test_a_sharded_model_is_one_model(place: Place, capsys: pytest.CaptureFixtur
     tensors = tuned(BASE)
     names = sorted(tensors)
     halves = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
-    files: dict[str, str | Path] = {f"m/{shard}": place.weights({key: tensors[key] for key in keys}, shard) for shard, keys in halves.items()}
+    files: dict[str, str | Path] = {
+        f"m/{shard}": place.weights({key: tensors[key] for key in keys}, shard) for shard, keys in halves.items()
+    }
     index = {"metadata": {}, "weight_map": {key: shard for shard, keys in halves.items() for key in keys}}
     place.pull_request({**files, "m/model.safetensors.index.json": json.dumps(index), "m/README.md": CARD})
     code, document = audit(place, capsys)
@@ -165,7 +169,10 @@ def test_a_sharded_model_is_one_model(place: Place, capsys: pytest.CaptureFixtur
 
 def test_an_adapter_is_held_against_shapes_only(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     module = "base_model.model.model.layers.0.mlp.up_proj"
-    factors = {f"{module}.lora_A.weight": np.ones((4, 128), dtype=np.float32), f"{module}.lora_B.weight": np.ones((1280, 4), dtype=np.float32)}
+    factors = {
+        f"{module}.lora_A.weight": np.ones((4, 128), dtype=np.float32),
+        f"{module}.lora_B.weight": np.ones((1280, 4), dtype=np.float32),
+    }
     config = json.dumps({"base_model_name_or_path": NAME, "peft_type": "LORA", "r": 4})
     place.pull_request({"a/adapter_model.safetensors": place.weights(factors), "a/adapter_config.json": config})
     code, document = audit(place, capsys)
@@ -207,7 +214,9 @@ def test_bad_input_is_neither_a_pass_nor_an_accusation_nor_a_traceback(place: Pl
     place.pull_request({name: {"WEIGHTS": honest, "TRUNCATED": cut}.get(content, content) for name, content in files.items()})
     code, document = audit(place, capsys)
     assert (code, document["verdict"]) == (2, "cannot-determine")
-    reasons = [finding for finding in document["findings"] if finding["status"] == "unknown" and named in finding["why"] + finding["settle"]]
+    reasons = [
+        finding for finding in document["findings"] if finding["status"] == "unknown" and named in finding["why"] + finding["settle"]
+    ]
     assert reasons, [finding["why"] for finding in document["findings"]]
     assert all("\n" not in finding["why"] and "Traceback" not in finding["why"] for finding in document["findings"])
     assert all(finding["settle"] for finding in reasons)

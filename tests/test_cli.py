@@ -17,10 +17,8 @@ from demo.repository import Repository
 from modelguard.cli import main
 from tests.fingerprint.zoo import model, tuned
 
-COMPARE_KEYS = [
-    "schema", "left", "right", "relation", "kinds", "direction", "basis", "log10_p", "score", "share_explained", "power", "layers", "evidence",
-    "unknown", "difference", "run",
-]  # fmt: skip
+COMPARE_KEYS = ["schema", "left", "right", "relation", "kinds", "direction", "basis", "log10_p", "score", "share_explained"]
+COMPARE_KEYS += ["power", "layers", "evidence", "unknown", "difference", "run"]
 
 
 @pytest.fixture(scope="module")
@@ -166,13 +164,22 @@ def test_the_hook_is_silent_without_models(capsys: pytest.CaptureFixture[str], r
     assert hook(capsys, repository) == (0, "", "")
 
 
-def test_the_hook_is_silent_when_all_is_well(capsys: pytest.CaptureFixture[str], repository: Repository, pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_hook_is_silent_when_all_is_well(
+    capsys: pytest.CaptureFixture[str], repository: Repository, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
     log = state(tmp_path, list(range(10, 401, 10)), 400).read_bytes()
-    stage(repository, model__safetensors=(pair[0] / "model.safetensors").read_bytes(), README__md="---\nbase_model: a/b\n---\n", trainer_state__json=log)
+    stage(
+        repository,
+        model__safetensors=(pair[0] / "model.safetensors").read_bytes(),
+        README__md="---\nbase_model: a/b\n---\n",
+        trainer_state__json=log,
+    )
     assert hook(capsys, repository) == (0, "", "")
 
 
-def test_the_hook_says_what_is_wrong_in_a_line(capsys: pytest.CaptureFixture[str], repository: Repository, tmp_path: Path, pair: tuple[Path, Path]) -> None:
+def test_the_hook_says_what_is_wrong_in_a_line(
+    capsys: pytest.CaptureFixture[str], repository: Repository, tmp_path: Path, pair: tuple[Path, Path]
+) -> None:
     stage(repository, model__safetensors=b"<!DOCTYPE html>")
     code, out, _ = hook(capsys, repository)
     assert (code, out.count("\n")) == (2, 1)

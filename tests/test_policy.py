@@ -179,7 +179,8 @@ def test_waivers() -> None:
         "",
     ):
         assert read.waiver("log-gap", other, last) is None
-    assert read.waiver("log-tail", "m/model.safetensors", last) is not None
+    assert read.waiver("log-tail", "m/model.safetensors", last, "ab") is not None
+    assert read.waiver("log-tail", "m/model.safetensors", last, "another") is None
     assert read.waiver("log-tail", "m/other.safetensors", last) is None
 
 

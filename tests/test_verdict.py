@@ -157,3 +157,16 @@ def test_headline() -> None:
     assert "(log-gap)" in headline(OPEN, (report(absent, BROKEN),))
     assert "(log-tail)" in headline(OPEN, (report(absent),))
     assert "nothing could be checked" in headline(OPEN, (report(READABLE),))
+
+
+def test_a_waiver_with_a_fingerprint_covers_that_finding_only() -> None:
+    def waived(fingerprint: str) -> str:
+        waiver = f"{{rule: log-gap, subject: m, reason: r, owner: o, expires: 2999-01-01, fingerprint: {fingerprint}}}"
+        rules = parse(f"version: 1\nwaivers: [{waiver}]\n".encode(), "p")
+        (finding,) = apply_policy([told], rules, datetime.date(2026, 1, 1))
+        return finding.waived
+
+    claim = contradicts("steps 1 to 9", severity=Level.HIGH, confidence=Level.HIGH, numbers={})
+    told = Finding(rule="log-gap", subject="m", claim=claim)
+    assert waived(told.fingerprint)
+    assert not waived("f-" + "0" * 16)

@@ -44,6 +44,12 @@ def all_checks() -> tuple[Check, ...]:
 def select(policy: Policy, names: Iterable[str] | None = None) -> tuple[Check, ...]:
     """The rules that policy enables, or of those the named ones. None at all is an error, never a pass."""
     enabled = tuple(check for check in all_checks() if policy.enabled(check.rule))
+    known = {check.rule for check in all_checks()}
+    written = (*policy.document.rules, *(waiver.rule for waiver in policy.document.waivers))
+    if strangers := [rule for rule in written if rule not in known]:
+        raise BadRequest(f"{policy.origin}: {strangers[0][:80]!a} is no rule", advice="`modelguard rules` lists them")
+    if unserved := [name for name in policy.require if name not in needs(enabled)]:
+        raise BadRequest(f"{policy.origin}: {unserved[0]} is required, but no enabled rule looks at it", advice="enable one")
     wanted = enabled if names is None else tuple(check for check in enabled if check.rule in set(names))
     if not wanted:
         raise BadRequest("no rule is enabled", advice="enable at least one rule in the policy; `modelguard rules` lists them")

@@ -57,9 +57,7 @@ class Agreement:
     best_head_match: float
 
 
-def compare_activations(
-    left: Checkpoint, right: Checkpoint, left_folder: Folder, right_folder: Folder
-) -> ActivationComparison | Missing:
+def compare_activations(left: Checkpoint, right: Checkpoint, left_folder: Folder, right_folder: Folder) -> ActivationComparison | Missing:
     """Runs `left` (the checkpoint in question) and `right` (its declared base) on the probes. Raises CannotRead for hostile files."""
     if not _installed():
         return Missing("activations extra not installed", advice="pip install 'modelguard[activations]'")

@@ -42,7 +42,7 @@ PROBES = (
     " они снова остановились». Он усмехнулся, завёл механизм и стал ждать.",
     "山里的小路被昨夜的大雪盖住了，只能看见几行狐狸的脚印。老人背着一捆柴慢慢走下坡，遇到一个问路的学生。学生说他要去河对岸的图书馆"
     "，老人笑着告诉他，桥去年就断了，不过冰够厚，可以直接走过去。两个人一前一后过了河，谁也没有再说话，只有远处的钟声响了七下。",
-    "def merge(left, right):\n    \"\"\"Merges two sorted lists.\"\"\"\n    result, i, j = [], 0, 0\n    while i < len(left) and j"
+    'def merge(left, right):\n    """Merges two sorted lists."""\n    result, i, j = [], 0, 0\n    while i < len(left) and j'
     " < len(right):\n        if left[i] <= right[j]:\n            result.append(left[i])\n            i += 1\n        else:"
     "\n            result.append(right[j])\n            j += 1\n    return result + left[i:] + right[j:]\n\nassert merge([1, 4, 9],"
     " [2, 3, 10]) == [1, 2, 3, 4, 9, 10]\n",
@@ -53,7 +53,7 @@ PROBES = (
     " 0$. Proof. Put $c = \\sup \\{ x : f(x) < 0 \\}$. If $f(c) > 0$ then $f > 0$ on $(c - \\delta, c]$, so $c - \\delta$ would be"
     " an upper bound; if $f(c) < 0$ then $f < 0$ on $[c, c + \\delta)$. Both contradict the choice of $c$. $\\blacksquare$ Hence"
     " $x^3 + x - 1$ has a root near $0.6823$.",
-    "{\"id\": 7041, \"name\": \"Kestrel\", \"tags\": [\"raptor\", \"small\", null], \"seen\": {\"2019-03-02\": 4, \"2019-03-09\":"
+    '{"id": 7041, "name": "Kestrel", "tags": ["raptor", "small", null], "seen": {"2019-03-02": 4, "2019-03-09":'
     " 0}, \"ratio\": -1.25e-3}\nid;species;mass_g;wing_mm\n1;wren;9.1;48\n2;heron;1700;455\n3;swift;41;173\n4;;;\n<td class='x'>a"
     " &amp; b</td> GET /v1/birds?limit=20&after=7041 HTTP/1.1\r\nHost: example.org\r\nAccept: */*\r\n\r\n",
     "zzzz qqq ... --- ... !!! ??? 00000001 0xDEADBEEF aaaaaaaaab abababababab ()[]{}<> ~~^^~~ 3.14159265358979 1/0 \t\t NaN null"

@@ -94,6 +94,7 @@ def _finding(finding: Finding) -> Document:
         "why": claim.why,
         "settle": claim.settle,
         "waived": finding.waived or None,
+        "fingerprint": finding.fingerprint if found else None,
     }
 
 

@@ -116,7 +116,7 @@ def prose(text: str, limit: int = 600) -> str:
 
 
 def _word(word: str) -> str:
-    core = word.strip(",;:.()\"")
+    core = word.strip(',;:.()"')
     start = word.find(core)
     plain = not core or (_PLAIN_WORD.fullmatch(core) and not _LINKED.search(core) and (core[0].isalnum() or _NEGATIVE.fullmatch(core)))
     return word if plain else f"{word[:start]}{markdown(core)}{word[start + len(core) :]}"

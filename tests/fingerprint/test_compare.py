@@ -40,7 +40,9 @@ def test_independent_weights_are_unrelated_and_the_controls_say_that_it_would_ha
     assert all(power.detectable for power in controls)
 
 
-@pytest.mark.parametrize("change", [lambda base: permuted(rotated(base)), lambda base: permuted(rotated(tuned(base)))], ids=["exact", "tuned"])
+@pytest.mark.parametrize(
+    "change", [lambda base: permuted(rotated(base)), lambda base: permuted(rotated(tuned(base)))], ids=["exact", "tuned"]
+)
 def test_a_full_disguise_is_not_denied(change: object) -> None:
     result = held(change(BASE))  # type: ignore[operator]
     assert result.relation is Relation.INCONCLUSIVE

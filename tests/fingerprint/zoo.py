@@ -88,7 +88,9 @@ def four_bit(tensors: Tensors) -> Tensors:
 
 
 def pruned(tensors: Tensors) -> Tensors:
-    return {name: np.where(np.abs(value) >= np.median(np.abs(value)), value, 0) if value.ndim == 2 else value for name, value in tensors.items()}
+    return {
+        name: np.where(np.abs(value) >= np.median(np.abs(value)), value, 0) if value.ndim == 2 else value for name, value in tensors.items()
+    }
 
 
 def renamed(tensors: Tensors) -> Tensors:

@@ -7,16 +7,21 @@ from modelguard.types.report import Exhibit, ModelReport, Report, Setting, Strip
 from modelguard.types.weights import Basis, Comparison, Cost, LayerResult, NullTest, Power, Relation, Side
 
 
-def finding(status: Status, text: str, *, rule: str = "log-gap", subject: str = "m", severity: Level = Level.HIGH, where: str = "") -> Finding:
+def finding(
+    status: Status, text: str, *, rule: str = "log-gap", subject: str = "m", severity: Level = Level.HIGH, where: str = ""
+) -> Finding:
     why = text if status is Status.UNKNOWN else ""
     claim = Claim(status=status, text=text, severity=severity, numbers={"missing": 12}, where=where, why=why, settle="the missing rows")
     return Finding(rule=rule, subject=subject, claim=claim)
 
 
 def comparison(name: str = "layers.0", blocks: int = 3) -> Comparison:
-    layers = tuple(LayerResult(name=f"{name}.{block}", matched=name, relation="unrelated", score=0.01, log10_p=0.0) for block in range(blocks))
+    layers = tuple(
+        LayerResult(name=f"{name}.{block}", matched=name, relation="unrelated", score=0.01, log10_p=0.0) for block in range(blocks)
+    )
     tests = tuple(
-        NullTest(method="t1", block=layer.name, statistic=1, n=64, log10_p=0.0, log10_p_adjusted=0.0, null="independent", note="") for layer in layers
+        NullTest(method="t1", block=layer.name, statistic=1, n=64, log10_p=0.0, log10_p_adjusted=0.0, null="independent", note="")
+        for layer in layers
     )
     side = Side(ref=name, digest=None, parameters=10)
     return Comparison(

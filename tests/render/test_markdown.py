@@ -27,7 +27,25 @@ HOSTILE = [
     "&#64;octocat &lt;b&gt;",
     "1. one\n2. two",
 ]
-ALLOWED_TAGS = {"h3", "h4", "p", "code", "ul", "li", "strong", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "blockquote", "sup"}
+ALLOWED_TAGS = {
+    "h3",
+    "h4",
+    "p",
+    "code",
+    "ul",
+    "li",
+    "strong",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "details",
+    "summary",
+    "blockquote",
+    "sup",
+}
 
 
 def render(markdown: str) -> str:
@@ -60,7 +78,9 @@ def test_any_words_are_inert(text: str) -> None:
 
 
 def test_ordinary_names_stay_readable() -> None:
-    html = render(comment(report(model("models/chat/model.safetensors", (finding(Status.FOUND, "steps 200 to 300 are not in the log: 11 records"),)))))
+    html = render(
+        comment(report(model("models/chat/model.safetensors", (finding(Status.FOUND, "steps 200 to 300 are not in the log: 11 records"),))))
+    )
     assert "models/chat/model.safetensors" in html
     assert "steps 200 to 300 are not in the log: 11 records" in html
 
@@ -80,7 +100,10 @@ def test_a_comment_fits_and_counts_what_it_leaves_out(models: int) -> None:
 
 
 def test_a_clean_report_is_one_sentence_with_everything_folded() -> None:
-    told = (finding(Status.OK, "the weights carry the declared base", rule="weights-base-mismatch"), finding(Status.OK, "no step is left out"))
+    told = (
+        finding(Status.OK, "the weights carry the declared base", rule="weights-base-mismatch"),
+        finding(Status.OK, "no step is left out"),
+    )
     body = comment(report(model(findings=told), verdict=Verdict.CONSISTENT))
     visible = re.sub(r"<details>.*?</details>", "", body, flags=re.DOTALL)
     assert "The weights carry the declared base. No step is left out." in visible

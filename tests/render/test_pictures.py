@@ -50,7 +50,9 @@ def test_any_timeline_has_its_width(points: list[tuple[int, float]]) -> None:
 
 @pytest.mark.parametrize("colour", [True, False])
 def test_the_terminal_shows_verdict_reason_and_pictures(colour: bool) -> None:
-    shown = terminal.report(report(model(findings=(finding(Status.FOUND, "steps 1 to 9 are missing"),), exhibits=(strip((1.0,)),))), colour=colour)
+    shown = terminal.report(
+        report(model(findings=(finding(Status.FOUND, "steps 1 to 9 are missing"),), exhibits=(strip((1.0,)),))), colour=colour
+    )
     assert "inconsistent" in shown
     assert "steps 1 to 9 are missing" in shown
     assert ("\x1b[" in shown) is colour
