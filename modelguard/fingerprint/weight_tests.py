@@ -30,14 +30,14 @@ Matrix = NDArray[np.float32]
 
 T1 = "t1-unit-fixed-points-v1-m64"
 T2 = "t2-axis-gram-fixed-points-v1-m128"
-T3 = "t3-unit-gram-fixed-points-v2-m128-w2048-e23"
+T3 = "t3-unit-gram-fixed-points-v3-m256-w2048-e23"
 ASSUMPTION = {
     T1: "independent initialisation; units of a layer exchangeable under training",
     T2: "independent initialisation; axes of the residual stream exchangeable under training",
     T3: "independent initialisation; units of a layer exchangeable under training",
 }
 TESTED_UNITS = 64
-TESTED_GRAM_UNITS = 128  # twice as many: cosines between units carry a diluted share quadratically weaker than weights do
+TESTED_GRAM_UNITS = 256  # more than for T1: cosines between units carry a diluted share quadratically weaker than weights do
 TESTED_AXES = 128
 WINDOW = 2048  # units read of a layer for T1 and T3
 WINDOW_ENTRIES = 1 << 23  # fewer units of a layer wider than 4096, so that memory has a bound; wide rows have less noise in their cosines

@@ -113,14 +113,19 @@ def trained(recipe: Recipe) -> Tensors:
 
 def retrained(recipe: Recipe, tensors: Tensors, *, steps: int = 15, rate: float = 1e-3) -> Tensors:
     """Those weights, trained on with other data at half of the rate: a fine-tune."""
+    network = loaded(recipe, tensors)
+    _train(network, Recipe(recipe.family, recipe.seed, "chain", steps=steps, rate=rate), recipe.seed + 1000)
+    return _saved(network)
+
+
+def loaded(recipe: Recipe, tensors: Tensors) -> Any:
+    """A network of that recipe's architecture with those weights, in evaluation mode."""
     network = FAMILIES[recipe.family]()
     with tempfile.TemporaryDirectory() as directory:
         network.config.save_pretrained(directory)
         contiguous = {name: np.array(value, order="C") for name, value in tensors.items()}
         save_file(contiguous, Path(directory) / "model.safetensors", metadata={"format": "pt"})
-        network = type(network).from_pretrained(directory)
-    _train(network, Recipe(recipe.family, recipe.seed, "chain", steps=steps, rate=rate), recipe.seed + 1000)
-    return _saved(network)
+        return type(network).from_pretrained(directory)
 
 
 def _train(network: Any, recipe: Recipe, order: int) -> None:
