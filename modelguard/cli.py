@@ -134,10 +134,16 @@ def _compare(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _log(commands: argparse._SubParsersAction[_Parser]) -> None:
-    text = "Checks training logs for gaps, missing ends and steps that go backwards."
+    text = (
+        "Checks training logs for gaps, missing ends and steps that go backwards, and holds them against the weights where both are named."
+    )
     command = commands.add_parser("log", help="check training logs", description=text)
     command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a log, or a directory that holds logs")
+    command.add_argument("--checkpoint", metavar="CKPT", help="the trained checkpoint: can the logged training have moved it so far?")
+    command.add_argument("--base-checkpoint", metavar="CKPT", help="the checkpoint that training started from")
     command.add_argument("--policy", type=Path, metavar="FILE", help="a policy file")
+    command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")
+    _reach(command)
     _format(command, "terminal", "json")
 
 

@@ -19,10 +19,14 @@ from modelguard.declaration import declare
 from modelguard.errors import CannotRead
 from modelguard.fingerprint.activations import compare_activations
 from modelguard.fingerprint.compare import compare
+from modelguard.fingerprint.displacement import held_against, with_doubts
+from modelguard.fingerprint.displacement_settings import settings_of
 from modelguard.git import Git
 from modelguard.logs.base import Loader, assemble
+from modelguard.logs.continuity import checkpoint_step
 from modelguard.policy import Policy
 from modelguard.types.changes import BaseReference, Declaration, ModelChange, ModelKind, TreeEntry
+from modelguard.types.displacement import Displacement
 from modelguard.types.evidence import EVIDENCE_NAMES, Evidence
 from modelguard.types.findings import Absence, Missing
 from modelguard.types.logs import TrainingLog
@@ -73,10 +77,11 @@ def collect(change: ModelChange, wanted: frozenset[str], world: World, policy: P
     return Evidence(**{name: getattr(collector, name) if name in wanted else unasked for name in EVIDENCE_NAMES})
 
 
-def only_log(log: TrainingLog | Missing) -> Evidence:
-    """Evidence that consists of a training log, for the command that looks at nothing else."""
+def only_log(log: TrainingLog | Missing, displacement: Displacement | Missing | None = None) -> Evidence:
+    """Evidence that consists of a training log, and of the weights' movement where it was asked for."""
     nothing = Missing("only the log is looked at", kind=Absence.INAPPLICABLE)
-    return Evidence(**{name: log if name == "log" else nothing for name in EVIDENCE_NAMES})  # type: ignore[arg-type]
+    given = {"log": log, "displacement": nothing if displacement is None else displacement}
+    return Evidence(**{name: given.get(name, nothing) for name in EVIDENCE_NAMES})  # type: ignore[arg-type]
 
 
 class _Collector:
@@ -210,6 +215,32 @@ class _Collector:
             return Missing("no training log beside the weights", advice="commit the trainer's log, such as trainer_state.json", kind=kind)
         loaders: dict[str, bytes | Loader] = {path: self._loader(path) for path in self.change.logs}
         return assemble(loaders)
+
+    @cached_property
+    def displacement(self) -> Displacement | Missing:
+        change, log, declaration = self.change, self.log, self.declaration
+        if change.kind is ModelKind.ADAPTER:
+            return Missing("an adapter has no base of its own shape to move from", kind=Absence.INAPPLICABLE)
+        if isinstance(log, Missing):
+            return log
+        sides = self._sides
+        if isinstance(sides, Missing):
+            return sides
+        opened, bases = sides
+        if len(bases) > 1 or (isinstance(declaration, Declaration) and declaration.relation in ("merge", "quantized")):
+            return Missing("a merged or quantized model is not moved by training alone", kind=Absence.INAPPLICABLE)
+        weights = self.weights
+        if isinstance(weights, Missing):
+            return weights
+
+        def hold() -> Displacement | Missing:
+            card = self._world.read(change.card) if change.card else None
+            settings = settings_of(self._world.folder(self._directory), card, change.card or "model card")
+            moved = held_against(opened, bases[0][1], log, settings, reached=checkpoint_step(change.entry) or 0)
+            pinned = not isinstance(declaration, Missing) and all(base.revision for base in declaration.bases)
+            return with_doubts(moved, weights, pinned=pinned)
+
+        return attempt(hold, what="holding the log against the weights")
 
     def _loader(self, path: str) -> Loader:
         return lambda: self._world.read(path)

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from modelguard.logs.cadence import cadence, main_series, rhythm_changes
 from modelguard.logs.replay import backward
-from modelguard.types.logs import Discontinuity, Jump, LogRecord, Run, Segment
+from modelguard.types.logs import UNSTEPPED, Discontinuity, Jump, LogRecord, Run, Segment
 
 HF_TRAINER = "hf-trainer"  # carries its whole history over every resume, so a restart explains no hole in it
 _CHECKPOINT = re.compile(r"(?:^|/)checkpoint-(\d{1,15})/[^/]+$")
@@ -23,7 +23,7 @@ def describe(run: Run) -> Run:
     """The run with its cadence, segments and discontinuities."""
     series, notes = _in_order(main_series(run))
     parts = split(series)
-    usual = cadence([_steps(part) for part in parts], _claimed_interval(run, series))
+    usual = 0 if run.claimed.get(UNSTEPPED) else cadence([_steps(part) for part in parts], _claimed_interval(run, series))
     jumps = [backward(earlier, later, usual, save_steps(run)) for earlier, later in _boundaries(parts)]
     changes: list[str] = []
     if usual:

@@ -8,7 +8,7 @@ from typing import Any
 from modelguard.errors import Malformed
 from modelguard.logs.jsontext import decode, loads
 from modelguard.logs.rows import number, numbers, record, whole
-from modelguard.types.logs import LogRecord, Run
+from modelguard.types.logs import Identity, LogRecord, Run, Standing
 
 FORMAT = "hf-trainer"
 FILE_NAME = "trainer_state.json"
@@ -42,7 +42,7 @@ def read(name: str, data: bytes) -> Run:
     kept = tuple(entry for entry in records if entry is not None)
     left = len(records) - len(kept)
     notes = (f"{left} of {len(records)} rows hold no number and are passed over",) if left else ()
-    return Run(source=name, format=FORMAT, records=kept, claimed=_claimed(name, state), notes=notes)
+    return Run(source=name, format=FORMAT, records=kept, claimed=_claimed(name, state), notes=notes, identities=_layout(state, data))
 
 
 def _record(name: str, row: object, position: int) -> LogRecord | None:
@@ -62,3 +62,15 @@ def _claimed(name: str, state: Mapping[str, Any]) -> dict[str, float]:
         raise Malformed(f"{name}: global_step is no count of steps", advice="commit the file as the trainer wrote it")
     pairs = ((key, number(state.get(key))) for key in CLAIMED)
     return {key: value for key, value in pairs if value is not None and abs(value) < float("inf")}
+
+
+def _layout(state: Mapping[str, Any], data: bytes) -> tuple[Identity, ...]:
+    """Whether the file is laid out as `TrainerState.save_to_json` does it: sorted keys, an indentation of 2, any line ends."""
+    objects = (state, *state["log_history"])
+    ordered = all(keys == sorted(keys) for keys in (list(entry) for entry in objects))
+    indented = data[:16].removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"").startswith(b'{\n  "')
+    if ordered and indented:
+        return ()
+    what = " and ".join(part for part, wrong in (("order of keys", not ordered), ("indentation", not indented)) if wrong)
+    text = f"the {what} is not the Trainer's: another program wrote the file since"
+    return (Identity(rule="log-number-format", name="layout", standing=Standing.BROKEN, text=text),)

@@ -1,30 +1,74 @@
-"""Which files tell of one run: event files that follow one another, and states that are the beginning of a longer one."""
+"""Which files tell of one run: files of processes that follow one another or of single metrics, and states that open a longer one."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import reduce
 
 from modelguard.logs.cadence import cadence, main_series
+from modelguard.logs.mlflow_points import merge
 from modelguard.types.logs import Jump, LogRecord, Run
 
 TFEVENTS = "tfevents"
+WANDB = "wandb"
+MLFLOW = "mlflow"
+MODELS = "models"  # MLflow keeps the metrics of a logged model in a folder of this name, and those of its run beside it
 HF_TRAINER = "hf-trainer"
 _STARTED = re.compile(r"\.tfevents\.(\d{1,15})\.(.*)$")
 
 
 def join(runs: Iterable[Run]) -> tuple[Run, ...]:
-    """The runs, with the event files of one folder joined where one goes on from another, in order of their start."""
-    folders: dict[str, list[Run]] = {}
-    others: list[Run] = []
+    """The runs, with files of one run joined: event files of a folder where one goes on from another, in order of their start;
+    W&B's files of one run id, a file for each process; MLflow's files of one run, a file for each metric.
+    """
+    groups: dict[tuple[str, str], list[Run]] = {}
+    joined: list[Run] = []
     for run in runs:
-        if run.format == TFEVENTS:
-            folders.setdefault(run.source.rpartition("/")[0], []).append(run)
+        if run.format in _IDENTITIES:
+            groups.setdefault((run.format, _IDENTITIES[run.format](run)), []).append(run)
         else:
-            others.append(run)
-    joined = [run for name in sorted(folders) for run in _chain(sorted(folders[name], key=_start))]
-    return tuple(sorted((*others, *joined), key=lambda run: run.source))
+            joined.append(run)
+    for (form, _), members in sorted(groups.items()):
+        joined += _JOINERS[form](members)
+    return tuple(sorted(joined, key=lambda run: run.source))
+
+
+def _events(runs: Sequence[Run]) -> list[Run]:
+    return _chain(sorted(runs, key=_start))
+
+
+def _processes(runs: Sequence[Run]) -> list[Run]:
+    """The files of one W&B run, in order of the processes' start; a copy, or the beginning of another file, is counted once."""
+    kept: list[Run] = []
+    for run in sorted(runs, key=lambda run: (-len(run.records), run.source)):
+        if not run.run_id or not any(_begins(run, other) for other in kept):
+            kept.append(run)
+    kept.sort(key=lambda run: (run.claimed.get("started", 0.0), run.source))
+    return [reduce(_append, kept)] if kept[0].run_id else kept
+
+
+def _begins(short: Run, long: Run) -> bool:
+    """Whether the records of one file open the other's."""
+    same = (_content(a) == _content(b) for a, b in zip(short.records, long.records, strict=False))
+    return len(short.records) <= len(long.records) and short.claimed.get("started") == long.claimed.get("started") and all(same)
+
+
+def _metrics(runs: Sequence[Run]) -> list[Run]:
+    """The metrics of one MLflow run as one log, named by the folder of its first file."""
+    ordered = sorted(runs, key=lambda run: run.source)
+    notes = tuple(f"{run.source}: {note}" for run in ordered for note in run.notes)
+    source = min((run.source.partition("/metrics/")[0] for run in ordered), key=lambda folder: (f"/{MODELS}/" in folder, folder))
+    return [replace(ordered[0], source=source, records=merge([run.records for run in ordered]), notes=notes)]
+
+
+_IDENTITIES: dict[str, Callable[[Run], str]] = {
+    TFEVENTS: lambda run: run.source.rpartition("/")[0],
+    WANDB: lambda run: run.run_id or run.source,
+    MLFLOW: lambda run: run.run_id,
+}
+_JOINERS: dict[str, Callable[[Sequence[Run]], list[Run]]] = {TFEVENTS: _events, WANDB: _processes, MLFLOW: _metrics}
 
 
 def share_claims(runs: Sequence[Run]) -> tuple[Run, ...]:
@@ -76,7 +120,8 @@ def _goes_on(before: Run, run: Run) -> bool:
 def _append(before: Run, run: Run) -> Run:
     session = max((record.session for record in before.records), default=0) + 1
     later = tuple(replace(record, session=record.session + session) for record in run.records)
-    return replace(before, records=before.records + later, notes=(*before.notes, f"goes on in {run.source}", *run.notes))
+    notes, identities = (*before.notes, f"goes on in {run.source}", *run.notes), (*before.identities, *run.identities)
+    return replace(before, records=before.records + later, notes=notes, identities=identities)
 
 
 def _start(run: Run) -> tuple[int, str]:

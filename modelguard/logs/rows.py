@@ -10,9 +10,15 @@ from typing import Any
 from modelguard.errors import Malformed
 from modelguard.types.logs import LogRecord
 
-STEP_KEYS = ("step", "global_step", "_step", "trainer/global_step", "current_steps", "iteration", "iter", "iter_num", "steps", "Step")
+DASHBOARD_STEP = "_step"  # W&B counts its own rows under this name; a trainer's own counter beside it is the one to trust
+STEP_KEYS = (
+    *("step", "global_step", "train/global_step", "trainer/global_step", "current_steps", "iteration", "iter", "iter_num", "steps", "Step"),
+    DASHBOARD_STEP,
+)
+EPOCH_KEYS = ("epoch", "train/epoch")
 TIME_KEYS = ("timestamp", "_timestamp", "time", "wall_time", "Wall time")
 CLAIM_KEYS = {"total_steps": "max_steps", "max_steps": "max_steps", "save_steps": "save_steps", "logging_steps": "logging_steps"}
+_NO_METRICS = frozenset({*STEP_KEYS, *EPOCH_KEYS, *TIME_KEYS, *CLAIM_KEYS, "_runtime"})
 MAX_ROWS = 1_000_000  # of one file
 MAX_STEP = 1 << 53  # beyond it a float no longer counts one by one
 
@@ -89,9 +95,9 @@ def record(row: Mapping[str, Any], key: str, position: int) -> LogRecord | None:
     """One row as a record; None where its step is no whole number or it holds no metric."""
     values = numbers(row)
     step = whole(values.pop(key, None))
-    epoch = values.pop("epoch", None)
+    epoch = next((values[name] for name in EPOCH_KEYS if name in values), None)
     time = next((moment for name in TIME_KEYS if name in row and (moment := _time(row[name])) is not None), None)
-    metrics = {name: value for name, value in values.items() if name not in TIME_KEYS and name not in CLAIM_KEYS and name not in STEP_KEYS}
+    metrics = {name: value for name, value in values.items() if name not in _NO_METRICS}
     if step is None or not metrics:
         return None
     return LogRecord(step=step, kind=kind_of(metrics), values=metrics, epoch=epoch, time=time, position=position)

@@ -13,6 +13,7 @@ from modelguard.logs.tfrecord import records, starts_record
 from modelguard.types.logs import LogRecord, Run
 
 FORMAT = "tfevents"
+BINARY = True
 
 # Event: wall_time 1, step 2, file_version 3, summary 5, session_log 7; Summary.value 1: tag 1, simple_value 2, tensor 8
 # (tensorflow/core/util/event.proto, framework/summary.proto, framework/tensor.proto)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from modelguard.types.changes import Declaration, ModelChange
+from modelguard.types.displacement import Displacement
 from modelguard.types.findings import Missing
 from modelguard.types.logs import TrainingLog
 from modelguard.types.weights import ActivationComparison, AdapterFit, CheckpointFacts, Comparison
@@ -22,6 +23,7 @@ class Evidence:
     adapter: AdapterFit | Missing
     activations: ActivationComparison | Missing
     log: TrainingLog | Missing
+    displacement: Displacement | Missing  # the way from the base to the checkpoint, held against the log
 
 
 EVIDENCE_NAMES = tuple(field.name for field in fields(Evidence))

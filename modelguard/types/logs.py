@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+UNSTEPPED = "unstepped"  # the claim of a log whose rows name no step and were numbered instead
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogRecord:
@@ -56,6 +58,25 @@ class Segment:
     count: int
 
 
+class Standing(StrEnum):
+    """What the values of a log make of a relation that an unedited log keeps."""
+
+    HOLDS = "holds"
+    BROKEN = "broken"
+    OPEN = "open"  # the log has too little, or something that the relation does not cover
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """One relation between the values of a log, as arithmetic finds it. `rule` is the rule that judges it, `name` the relation."""
+
+    rule: str
+    name: str
+    standing: Standing
+    text: str
+    numbers: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One training run as one log tells it. `claimed` holds what the log says about itself (global_step, max_steps, …)."""
@@ -68,6 +89,8 @@ class Run:
     segments: tuple[Segment, ...] = ()
     discontinuities: tuple[Discontinuity, ...] = ()
     notes: tuple[str, ...] = ()
+    run_id: str = ""  # the identity that the log itself records; logs of one format and identity tell of one run
+    identities: tuple[Identity, ...] = ()  # relations between the values, judged by the rules that they name
 
     @property
     def training(self) -> tuple[LogRecord, ...]:
@@ -93,6 +116,8 @@ class Run:
         """Why the order of steps cannot be judged; empty when it can."""
         if self.cadence:
             return ""
+        if self.claimed.get(UNSTEPPED):
+            return "the rows name no step"
         if self.brief:
             return "fewer than 3 training records"
         return "the training records have no regular cadence"
@@ -107,17 +132,54 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One look at one GPU: unix seconds, utilisation in percent, power in watts; None where the log does not say."""
+
+    time: float
+    device: str
+    utilisation: float | None = None
+    power: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    """What a scheduler gave a job, in unix seconds. `end` is None while it runs; `gpus` where the log does not say."""
+
+    job: str
+    start: float
+    end: float | None
+    state: str
+    gpus: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What one log of a machine says about its GPUs. Its clock may be in another time zone than the training log's."""
+
+    source: str
+    format: str
+    samples: tuple[Sample, ...] = ()
+    allocations: tuple[Allocation, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingLog:
     """Every run that the logs beside a model tell of; never empty."""
 
     runs: tuple[Run, ...]
     unread: tuple[str, ...] = ()  # logs that are there but could not be read, each with its reason
+    usage: tuple[Usage, ...] = ()  # what the machines' own logs say about the GPUs
 
     @property
     def judged(self) -> tuple[Run, ...]:
         """The runs that the rules on steps judge: not those that were abandoned after a record or two beside one that can be."""
         trained = tuple(run for run in self.runs if run.training)
         return tuple(run for run in trained if not run.brief) if any(run.cadence for run in trained) else trained
+
+    def identities(self, rule: str) -> tuple[tuple[Run, Identity], ...]:
+        """The relations that a rule judges, each with its run."""
+        return tuple((run, identity) for run in self.runs for identity in run.identities if identity.rule == rule)
 
     @property
     def set_aside(self) -> tuple[Run, ...]:

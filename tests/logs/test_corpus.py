@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import io
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pytest
 
+from modelguard.checks import log_record_numbers
+from modelguard.checks.base import all_checks
+from modelguard.checks.base import run as judged
+from modelguard.evidence import only_log
 from modelguard.logs import tfrecord
-from modelguard.logs.base import assemble, read_log
+from modelguard.logs.base import assemble, looks_like_log, read_log, read_runs
 from modelguard.logs.tensorboard import _event
+from modelguard.logs.wandb_records import records
+from modelguard.policy import default
 from modelguard.types.findings import Level, Missing, Status
-from modelguard.types.logs import Run
+from modelguard.types.logs import Run, TrainingLog
+from tests.logs.boards import framed
 from tests.logs.building import CORPUS, claims, corpus_rows, found, log_of, record
 
 KINDS = {"trainer_state", "tfevents", "metrics_csv"}
+BOARDS = {"wandb_binary", "wandb_output_log", "mlruns", "text_log"}
 # Made by hand as fixtures of another tool, and their notes say so: 10 rows up to step 100 under `"global_step": 200`.
 SYNTHETIC = {
     "Mormolykos+trainproof/e3f16f6a/tests/fixtures/trainer_state_diverging.json",
@@ -44,6 +52,63 @@ def test_folders_as_their_repositories_hold_them_raise_no_alarm() -> None:
         log = log_of(files)
         assert not found(log), folder
         assert any(claim.status is Status.OK for claim in claims(log)) or len(log.runs) == 1, folder
+
+
+def named(kinds: set[str]) -> dict[str, bytes]:
+    """The files that a walk over their repositories would open, by the path in the corpus."""
+    return {row["path"]: (CORPUS / row["path"]).read_bytes() for row in corpus_rows(kinds) if looks_like_log(row["path"])}
+
+
+def high(log: TrainingLog | Missing) -> list[str]:
+    """What every rule on logs alone finds at high severity."""
+    findings = judged(tuple(check for check in all_checks() if check.wants == ("log",)), only_log(log), "x", default())
+    return [
+        f"{found.rule}: {found.claim.text}"
+        for found in findings
+        if found.claim.status is Status.FOUND and found.claim.severity is Level.HIGH
+    ]
+
+
+def test_every_file_that_a_reader_claims_is_read_and_none_raises_a_high_alarm() -> None:
+    formats: Counter[str] = Counter()
+    for path, data in named(BOARDS).items():
+        runs = read_runs(path, data)
+        formats.update(run.format for run in runs or ())
+        if runs:
+            assert not high(log_of({path: data})), path
+    assert formats["wandb"] == 6
+    assert formats["mlflow"] == 5
+    assert formats["modded-nanogpt"] >= 40
+    assert formats["nanogpt"] + formats["hf-stdout"] >= 9
+
+
+def test_whole_repositories_raise_no_high_alarm() -> None:
+    kinds = KINDS | BOARDS | {"chronicle", "eval_results", "train_results_json", "wandb_summary", "hf_results"}
+    folders: dict[str, dict[str, bytes]] = defaultdict(dict)
+    for path, data in named(kinds).items():
+        if path not in SYNTHETIC:
+            owner, commit, name = path.split("/", 2)
+            folders[f"{owner}/{commit}"][name] = data
+    seen: Counter[str] = Counter()
+    for folder, files in folders.items():
+        log = assemble(files)
+        assert not high(log), folder
+        if isinstance(log, TrainingLog):
+            assert not log.unread, folder
+            seen.update(run.format for run in log.runs)
+    assert len(folders) >= 30
+    assert {"hf-trainer", "tfevents", "csv", "wandb", "mlflow", "nanogpt", "modded-nanogpt"} <= seen.keys()
+
+
+def test_records_taken_out_of_a_wandb_file_show_in_its_numbers() -> None:
+    for path, data in named({"wandb_binary"}).items():
+        bodies = [body for body in records(io.BytesIO(data), path) if body is not None]
+        assert framed(bodies) == data, path
+        middle = len(bodies) // 2
+        (whole,) = log_record_numbers.check(log_of({path: data}))
+        (cut,) = log_record_numbers.check(log_of({path: framed(bodies[:middle] + bodies[middle + 2 :])}))
+        assert (whole.status, whole.numbers["missing"]) == (Status.OK, 0)
+        assert (cut.status, cut.numbers["missing"]) == (Status.FOUND, 2)
 
 
 def test_checkpoints_of_one_run_are_counted_once() -> None:

@@ -1,0 +1,108 @@
+"""The logged training cannot have moved the weights so far from their base.
+
+An optimizer bounds how far each step moves a weight, whatever the gradients are: Adam by the learning rate times a factor that its
+betas give. Summed over the logged learning rates, with weight decay and rounding on top, this bounds the distance from the declared
+base. Weights beyond it come from another base, from more training than the log tells of, or from other settings than are declared.
+Within the bound nothing is proven: `unseen_share` says how much of the learning rates a log could lose unnoticed.
+High severity needs a declared optimizer; the learning rate in the log is taken for the largest of all parameter groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from modelguard.types.displacement import Displacement
+from modelguard.types.findings import Claim, Level, Numbers, found, ok, unknown
+
+LIMIT = 1.01  # times the bound
+STILL = 1e-3  # root mean square movement over the sum of rates, below which training left next to no trace
+MIN_STEPS = 20  # fewer steps may well leave little
+SETTLE = "the whole log, the exact base, or the optimizer's settings (its betas, parameter groups, weight decay)"
+DECLARE = "write the optimizer and its betas into the card's training hyperparameters or into training_config.json"
+
+
+def check(displacement: Displacement) -> Iterator[Claim]:
+    """Movement against the bound, and the checkpoint's own step against the log's end."""
+    yield _movement(displacement)
+    if displacement.reached > displacement.logged:
+        yield _ahead(displacement)
+
+
+def _ahead(item: Displacement) -> Claim:
+    """The checkpoint states a step that the log does not reach."""
+    text = f"the checkpoint says that it is of step {item.reached}, the log accounts for {item.logged}"
+    numbers = {"checkpoint_step": item.reached, "logged_step": item.logged}
+    settle = "the log of the last steps"
+    if item.doubts:
+        return unknown(f"{text}; {item.doubts[0]}", numbers=numbers, where=item.checkpoint, settle=settle)
+    return found(text, severity=Level.HIGH, confidence=Level.HIGH, numbers=numbers, where=item.checkpoint, settle=settle)
+
+
+def _movement(item: Displacement) -> Claim:
+    if item.ratio > LIMIT:
+        return _beyond(item)
+    if item.moved == 0 and item.new == 0:
+        return found(
+            f"the log tells of {item.steps} steps of training, and none of {item.tensors} tensors differs from {item.base}",
+            severity=Level.LOW,
+            confidence=Level.MEDIUM,
+            numbers=_numbers(item),
+            where=item.checkpoint,
+            settle="the weights that this log is of",
+        )
+    if item.moved > 0 and item.rms < STILL and item.steps >= MIN_STEPS and not item.narrow and item.declared:
+        return found(
+            f"the weights moved next to nothing: {item.rms:.2g} of the logged learning rates, where training leaves a hundredth or more",
+            severity=Level.INFO,
+            confidence=Level.LOW,
+            numbers=_numbers(item),
+            where=item.checkpoint,
+            settle="the weights that this log is of",
+        )
+    text = (
+        f"the logged learning rates allow the distance from {item.base}: {item.ratio:.2f} of the bound for {item.optimizer}{_betas(item)}"
+    )
+    return ok(
+        f"{text}; a log that lost less than {item.unseen:.0%} of them would pass as well", numbers=_numbers(item), where=item.checkpoint
+    )
+
+
+def _beyond(item: Displacement) -> Claim:
+    what = {"entry": "a weight", "tensor": "a matrix", "model": "the model"}[item.norm]
+    places = "" if item.norm == "model" else f"; {item.beyond} of {item.matrices} matrices went beyond"
+    text = (
+        f"{what} moved {item.ratio:.2f} times as far from {item.base} as the {item.steps} logged steps of {item.optimizer}{_betas(item)} "
+        f"can move it{places}"
+    )
+    reasons = [*item.doubts] if item.declared else [*item.doubts, "no paper names the optimizer"]
+    if reasons:
+        settle = SETTLE if item.declared else DECLARE
+        return unknown(f"{text}; {'; '.join(reasons)}", numbers=_numbers(item), where=item.tensor or item.checkpoint, settle=settle)
+    return found(
+        f"{text}; taken: {', '.join(item.assumptions)}",
+        severity=Level.HIGH,
+        confidence=Level.HIGH if item.stated and (item.norm == "model" or 2 * item.beyond >= item.matrices) else Level.MEDIUM,
+        numbers=_numbers(item),
+        where=item.tensor or item.checkpoint,
+        settle=SETTLE,
+    )
+
+
+def _betas(item: Displacement) -> str:
+    return f" with betas {item.betas[0]:g} and {item.betas[1]:g}" if item.betas else ""
+
+
+def _numbers(item: Displacement) -> Numbers:
+    return {
+        "ratio": round(item.ratio, 4),
+        "unseen_share": round(item.unseen, 4),
+        "steps": item.steps,
+        "sum_of_rates": float(f"{item.rate_sum:.6g}"),
+        "bound": float(f"{item.reach:.6g}"),
+        "rms_over_rates": float(f"{item.rms:.4g}"),
+        "tensors": item.tensors,
+        "moved": item.moved,
+        "beyond": item.beyond,
+        "optimizer": item.optimizer,
+        "settings_from": item.source or "nowhere",
+    }

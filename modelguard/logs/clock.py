@@ -1,0 +1,81 @@
+"""The wall clock of a log, process by process: whether it runs backwards, is too even, or begins before its file.
+
+A clock says little: machines correct theirs, zones and daylight saving move it by whole hours, and a log may be written late.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
+
+from modelguard.types.logs import Identity, LogRecord, Run, Standing
+
+RULE = "log-clock"
+BACKWARDS = 60.0  # seconds that a clock may be corrected by without a word
+HOURS = 3600.0
+AROUND = 120.0  # seconds around a whole hour that a change of zone may take
+EVEN = 50  # records with the very same time a step
+EARLY = 60.0  # seconds that a record may precede the start in its file's name
+_STARTED = re.compile(r"\.tfevents\.(\d{9,11})\.")
+
+Moment = tuple[int, float]  # step, unix seconds
+
+
+def clock(run: Run) -> Iterator[Identity]:
+    """What the times of a run's training records come to."""
+    sessions = [_moments(list(part)) for _, part in groupby(run.training, key=lambda entry: entry.session)]
+    timed = [moments for moments in sessions if len(moments) > 1]
+    if not timed:
+        return
+    broken = [*_back(timed), *_even(timed), *_early(run, sessions)]
+    count = sum(map(len, timed))
+    if not broken:
+        text = f"the times of {count} records only grow"
+        yield Identity(rule=RULE, name="clock", standing=Standing.HOLDS, text=text, numbers={"records": count})
+    yield from broken
+
+
+def _moments(entries: Sequence[LogRecord]) -> list[Moment]:
+    return [(entry.step, entry.time) for entry in entries if entry.time is not None and abs(entry.time) < 1e12]
+
+
+def _back(sessions: Sequence[Sequence[Moment]]) -> Iterator[Identity]:
+    """Times that return by more than a correction, while steps go on; a return by whole hours may be a change of zone."""
+    pairs = [pair for moments in sessions for pair in pairwise(moments) if pair[1][0] > pair[0][0]]
+    returns = [(before, after) for before, after in pairs if before[1] - after[1] > BACKWARDS]
+    if not returns:
+        return
+    before, after = max(returns, key=lambda pair: pair[0][1] - pair[1][1])
+    seconds = before[1] - after[1]
+    whole = all(_is_zone(earlier[1] - later[1]) for earlier, later in returns)
+    text = f"the clock returns by {seconds:.0f} s from step {before[0]} to step {after[0]} of one process"
+    numbers: dict[str, float | int | str] = {"returns": len(returns), "seconds": seconds, "from_step": before[0], "to_step": after[0]}
+    yield Identity(rule=RULE, name="zone" if whole else "backwards", standing=Standing.BROKEN, text=text, numbers=numbers)
+
+
+def _is_zone(seconds: float) -> bool:
+    """Whether a return of the clock is that of a change of zone."""
+    return seconds <= 14 * HOURS and abs(seconds - HOURS * round(seconds / HOURS)) <= AROUND
+
+
+def _even(sessions: Sequence[Sequence[Moment]]) -> Iterator[Identity]:
+    """Fifty records whose time a step is the same to the last digit, on a clock that has fractions of a second."""
+    for moments in sessions:
+        paces = [(after[1] - before[1]) / (after[0] - before[0]) for before, after in pairwise(moments) if after[0] > before[0]]
+        fine = any(time != int(time) for _, time in moments)
+        stretch = max((len(list(same)) for _, same in groupby(round(pace, 5) for pace in paces)), default=0)
+        if stretch >= EVEN and fine and paces and max(paces) > 0:
+            text = f"{stretch} records in a row have the same time a step to the last digit"
+            yield Identity(rule=RULE, name="even", standing=Standing.BROKEN, text=text, numbers={"records": stretch})
+
+
+def _early(run: Run, sessions: Sequence[Sequence[Moment]]) -> Iterator[Identity]:
+    """A first record before the second in which, by its name, the file was opened."""
+    match = _STARTED.search(run.source)
+    if match is None or not sessions or not sessions[0]:
+        return
+    first = min(time for _, time in sessions[0])
+    if int(match[1]) - first > EARLY:
+        text = f"the first record is {int(match[1]) - first:.0f} s older than the start in the file's name"
+        yield Identity(rule=RULE, name="early", standing=Standing.BROKEN, text=text, numbers={"seconds": int(match[1]) - first})

@@ -1,0 +1,54 @@
+"""The log of Coqui's Trainer: `--> TIME: … -- STEP: i/N -- GLOBAL_STEP: n` and lines `| > loss: value (average)` below it."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import BinaryIO
+
+from modelguard.logs.textlines import NUMBER, Event, Restart, Row, Saved, holds, moment, number, run_of
+from modelguard.types.logs import Run
+
+FORMAT = "coqui"
+PATTERN = re.compile(rb"--> TIME: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d -- STEP: \d{1,15}/\d{1,15} -- GLOBAL_STEP: \d{1,15}")
+MAX_VALUES = 1000  # of one block
+_HEADER = re.compile(r"--> TIME: (.{19}) -- STEP: \d{1,15}/\d{1,15} -- GLOBAL_STEP: (\d{1,15})")
+_VALUE = re.compile(rf"\s*\| > (\w{{1,80}}): ({NUMBER})(?: |$)")
+_SAVED = re.compile(r".{0,400}checkpoint_(\d{1,15})\.pth")
+_RESTART = re.compile(r"\s*> Training Environment:")
+
+
+def sniff(name: str, head: bytes) -> bool:
+    """The header of a block, with its time and the global step."""
+    return holds(PATTERN, head)
+
+
+def read(name: str, data: bytes) -> Run:
+    """The run in a log: one record a block. Raises Malformed."""
+    return stream(name, io.BytesIO(data))
+
+
+def stream(name: str, file: BinaryIO) -> Run:
+    """The same, from a file of any size."""
+    return run_of(name, FORMAT, file, _Blocks())
+
+
+class _Blocks:
+    """A block is open from its header until a line that is no metric; it then becomes a row."""
+
+    def __init__(self) -> None:
+        self._header: re.Match[str] | None = None
+        self._values: dict[str, float] = {}
+
+    def __call__(self, line: str) -> Event | None:
+        if self._header and (value := _VALUE.match(line)):
+            if len(self._values) < MAX_VALUES:
+                self._values[value[1]] = number(value[2])
+            return None
+        header, values = self._header, self._values
+        self._header, self._values = _HEADER.search(line, 0, 400), {}
+        if header and values:
+            return Row(step=int(header[2]), values=values, time=moment(header[1]))
+        if "> CHECKPOINT :" in line and (saved := _SAVED.search(line)):
+            return Saved(int(saved[1]))
+        return Restart() if _RESTART.match(line) else None

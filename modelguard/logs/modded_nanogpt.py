@@ -1,0 +1,46 @@
+"""The logs of modded-nanogpt's records: `step:n/N train_loss:… train_time:…` after a copy of the source, and llm.c's `s:n trl:…`."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import BinaryIO
+
+from modelguard.logs.textlines import NUMBER, Event, Row, holds, number, run_of
+from modelguard.types.logs import Run
+
+FORMAT = "modded-nanogpt"
+PATTERN = re.compile(
+    rb"(?:^|[\r\n\xbf\xfe\xff])(?:step:\d{1,15}/\d{1,15} (?:(?:train|val)_loss:[-+.\w]{1,40} )?train_time:[\d.]{1,40}m?s"
+    rb"|s:\d{1,15} t[re]l:[-+.\w]{1,40}\r?\n)"
+)
+_ROW = re.compile(rf"step:(\d{{1,15}})/(\d{{1,15}}) ((?:[a-z_]{{1,40}}:(?:{NUMBER})(?:ms|s)? *){{1,9}})")
+_PAIR = re.compile(rf"([a-z_]{{1,40}}):({NUMBER})")
+_SHORT = re.compile(rf"s:(\d{{1,15}}) (trl|tel):({NUMBER})\s*$")
+
+
+def sniff(name: str, head: bytes) -> bool:
+    """A line that is nothing but a step and its metrics; the program text that may come before it holds none."""
+    return holds(PATTERN, head)
+
+
+def read(name: str, data: bytes) -> Run:
+    """The run in a log; the source code at its beginning is passed over as text. Raises Malformed."""
+    return stream(name, io.BytesIO(data))
+
+
+def stream(name: str, file: BinaryIO) -> Run:
+    """The same, from a file of any size."""
+    return run_of(name, FORMAT, file, _parse)
+
+
+def _parse(line: str) -> Event | None:
+    if line.startswith("step:") and (row := _ROW.match(line)):
+        values = {key: number(value) for key, value in _PAIR.findall(row[3])}
+        kind = "eval" if "val_loss" in values else "train"
+        return Row(step=int(row[1]), values=values, kind=kind, planned=int(row[2]))
+    if line.startswith("s:") and (short := _SHORT.match(line)):
+        training = short[2] == "trl"
+        name, kind = ("loss", "train") if training else ("eval_loss", "eval")
+        return Row(step=int(short[1]), values={name: number(short[3])}, kind=kind)
+    return None

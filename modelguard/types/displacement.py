@@ -1,0 +1,65 @@
+"""How far the weights moved from their base, against how far the logged training could have moved them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerSettings:
+    """What the papers beside a model say about its optimizer. `name` is "" where they name none; None is a value that nobody states.
+
+    `source` names the paper. `stated` says whether every setting that the bound needs is written there, rather than a usual default.
+    """
+
+    name: str = ""
+    betas: tuple[float, float] | None = None
+    weight_decay: float | None = None
+    momentum: float | None = None
+    clip: float | None = None  # the gradient's largest L2 norm
+    learning_rate: float | None = None  # the schedule's peak
+    source: str = ""
+    obstacles: tuple[str, ...] = ()  # settings under which no bound holds, such as several learning rates
+
+    @property
+    def stated(self) -> bool:
+        return bool(self.name) and (self.betas is not None or "adam" not in self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Displacement:
+    """Movement of a checkpoint from its base in units of what the log allows: above 1 no gradients whatever explain it.
+
+    `ratio` is the largest movement over its bound (of one entry, one tensor or the model, as `norm` says), `tensor` where it was
+    seen. `rms` is the root mean square movement of the tensor that moved most over the sum of the learning rates.
+    """
+
+    checkpoint: str
+    base: str
+    tensor: str
+    ratio: float
+    norm: str  # entry, tensor or model
+    rms: float
+    tensors: int  # compared
+    moved: int  # of them, not equal everywhere
+    beyond: int  # matrices whose movement exceeds the bound
+    matrices: int  # matrices that moved
+    new: int  # tensors of the checkpoint without a partner in the base
+    steps: int  # optimizer steps that the log accounts for
+    rate_sum: float  # sum of their learning rates, from above
+    reach: float  # the bound on one entry's movement before rounding and decay (L2 over the model for SGD)
+    optimizer: str
+    betas: tuple[float, float] | None
+    declared: bool  # whether the papers name the optimizer
+    stated: bool  # whether they state its settings too
+    source: str
+    narrow: bool  # 16-bit weights: half of the bound is room for rounding at every step
+    assumptions: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()  # why an excess would not speak against the log
+    reached: int = 0  # the step that the checkpoint's own folder states; 0 when it states none
+    logged: int = 0  # the last step that the log accounts for, with one cadence more
+
+    @property
+    def unseen(self) -> float:
+        """The share of the sum of learning rates that a log must lose before this checkpoint would show it, if the log is whole."""
+        return max(0.0, 1.0 - self.ratio)
