@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from modelguard.git import REGULAR_MODES
-from modelguard.logs.base import looks_like_log
+from modelguard.logs.names import Likelihood, likelihood, looks_like_log
 from modelguard.types.changes import ChangedFile, ModelChange, ModelKind, TreeEntry
 
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -107,7 +107,8 @@ def _model(
     others = {posixpath.dirname(other) for other in entries} - {directory}
     card, config, adapter_config, logs = _papers(directory, kind, tree, others)
     *papers_before, logs_before = _papers(directory, kind, before, others)
-    papers = {path for path in (card, config, adapter_config, *logs, *papers_before, *logs_before) if path}
+    told = (path for path in (*logs, *logs_before) if likelihood(path) >= Likelihood.LIKELY)  # any text file may be a log: few are
+    papers = {path for path in (card, config, adapter_config, *papers_before, *told) if path}
     return ModelChange(
         subject=entry,
         kind=kind,

@@ -236,7 +236,7 @@ def _log_files(paths: list[Path]) -> Mapping[str, bytes | Loader]:
 
 
 def _loader(path: Path) -> Loader:
-    return lambda: read_small(LocalBlob(path))
+    return lambda: LocalBlob(path)
 
 
 def _facts_line(item: CheckpointFacts) -> str:

@@ -213,8 +213,10 @@ class _Collector:
         if not self.change.logs:
             kind = Absence.INAPPLICABLE if self.change.kind is ModelKind.ADAPTER else Absence.ABSENT
             return Missing("no training log beside the weights", advice="commit the trainer's log, such as trainer_state.json", kind=kind)
-        loaders: dict[str, bytes | Loader] = {path: self._loader(path) for path in self.change.logs}
-        return assemble(loaders)
+        log = assemble({path: self._loader(path) for path in self.change.logs})
+        if isinstance(log, Missing) and log.kind is Absence.ABSENT and self.change.kind is ModelKind.ADAPTER:
+            return Missing(log.why, advice=log.advice, kind=Absence.INAPPLICABLE)
+        return log
 
     @cached_property
     def displacement(self) -> Displacement | Missing:
@@ -243,7 +245,8 @@ class _Collector:
         return attempt(hold, what="holding the log against the weights")
 
     def _loader(self, path: str) -> Loader:
-        return lambda: self._world.read(path)
+        world = self._world
+        return lambda: open_entry(world.git, world.tree[path], world.worktree)
 
     def _compare(self, left: Checkpoint, right: Checkpoint) -> Comparison:
         total, done = nbytes(left) + nbytes(right), 0

@@ -107,7 +107,8 @@ def log_document(capsys: pytest.CaptureFixture[str], *paths: Path) -> tuple[int,
 def state(tmp_path: Path, steps: list[int], final: int) -> Path:
     rows = [{"step": step, "epoch": step / 100, "loss": 1.0} for step in steps]
     path = tmp_path / "trainer_state.json"
-    path.write_text(json.dumps({"global_step": final, "max_steps": final, "logging_steps": 10, "log_history": rows}))
+    state = {"global_step": final, "max_steps": final, "logging_steps": 10, "log_history": rows}
+    path.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n")
     return path
 
 

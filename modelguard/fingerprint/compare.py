@@ -18,12 +18,14 @@ from modelguard.fingerprint.matching import log10_tail
 from modelguard.fingerprint.meter import Metered
 from modelguard.fingerprint.permutation import explain
 from modelguard.fingerprint.relation import BlockTests, examine_blocks, relation_of, spread
+from modelguard.fingerprint.weight_tests import T1, T3
 from modelguard.fingerprint.wording import explained_share, kinds_of, layer_results, power_of, summarise
 from modelguard.types.weights import Basis, Comparison, Cost, NullTest, Relation, Side, TensorDifference, Undecided
 
 DEPTHS = ("header", "sample", "full")
 SAMPLED_BLOCKS = 6
 ALPHA = 1e-9
+SUMMED = (T1, T3)  # tests whose blocks are independent of one another
 LOSSLESS = ("identical", "cast", "permuted")
 BUFFERS = ("position_ids", "inv_freq", "cos_cached", "sin_cached", "attn.bias", "attn.masked_bias", "attention.masked_bias")
 
@@ -89,6 +91,8 @@ def _test(left: Checkpoint, right: Checkpoint, alignment: Alignment, depth: str,
         examined = examine_blocks(left, right, [moved.get(block.layer, block) for block in blocks], alpha)
     relation, why, veto = _judge(left, right, alignment, examined, alpha)
     embeddings = examine_embeddings(left, right, alignment, alpha)
+    if relation is Relation.UNRELATED and embeddings is not None and embeddings.log10_p <= log10(alpha):
+        relation, why = Relation.INCONCLUSIVE, "the token embeddings are shared, and no layer shows anything"
     return _Tested(relation=relation, why=why, examined=examined, embeddings=embeddings, veto=veto)
 
 
@@ -132,12 +136,14 @@ def _basis(relation: Relation) -> Basis:
 
 
 def _combined(examined: Sequence[BlockTests]) -> float:
-    """log10 of the bound for the strongest test over all its blocks together, corrected for there being three tests."""
-    totals: dict[str, list[float]] = {}
-    for item in examined:
-        for result in item.results:
-            totals.setdefault(result.method, []).append(result.statistic)
-    values = [log10_tail(int(sum(fixed)), len(fixed)) + log10(3) for fixed in totals.values()]
+    """log10 of the best valid bound: the strongest block after correction, or all blocks of T1 or of T3 together (L^k / k!).
+
+    Only blocks that their number paired are added up, and not T2's: layers share the axes of one residual stream.
+    """
+    values = [item.best.log10_p_adjusted for item in examined]
+    for method in SUMMED:
+        fixed = [result.statistic for item in examined if item.block.candidates == 1 for result in item.results if result.method == method]
+        values.append(log10_tail(int(sum(fixed)), max(1, len(fixed))) + log10(len(SUMMED) + 1))
     return min(0.0, min(values, default=0.0))
 
 

@@ -42,7 +42,7 @@ def kinds_of(
     signs = {
         "cast": related and (("cast" in explained and relation is Relation.SAME_WEIGHTS) or _narrowed(left, right, alignment)),
         "renamed": related and alignment.renamed,
-        "permuted": "permuted" in explained or methods == {tests.T2},
+        "permuted": related and ("permuted" in explained or methods == {tests.T2}),
         "rotated": methods == {tests.T3},
         "finetune": relation is Relation.DERIVED and tests.T1 in methods,
         "layers-removed": related and bool(_layers(alignment.only_right) - _layers(left.tensors)),

@@ -122,6 +122,13 @@ def test_layers_paired_by_order_alone_deny_nothing() -> None:
     assert "order alone" in result.unknown[0].why
 
 
+def test_copied_embeddings_under_other_layers_withhold_the_denial() -> None:
+    name = "model.embed_tokens.weight"
+    result = held(model(7) | {name: BASE[name]})
+    assert result.relation is Relation.INCONCLUSIVE
+    assert "embeddings" in result.unknown[0].why
+
+
 def test_removed_and_added_layers_are_said() -> None:
     short = {name: value for name, value in tuned(BASE).items() if ".layers.3." not in name}
     assert "layers-removed" in held(short).kinds
