@@ -19,8 +19,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import modelguard.logs
 from modelguard.checks.base import all_checks
 from modelguard.cli import parser
+from modelguard.discover import modules
 from modelguard.pipeline import AuditRequest, audit
 from modelguard.render.markdown import comment
 from modelguard.types.report import Report
@@ -51,8 +53,9 @@ def _pages() -> Mapping[Path, str]:
     """Every file with generated parts, as it should be."""
     readme, rules, cli = ROOT / "README.md", ROOT / "docs" / "rules.md", ROOT / "docs" / "command-line.md"
     sample = _built(Report, json.loads(SAMPLE.read_bytes()))
+    parts = {"comment": _quoted(comment(sample)), "help": _code(_help()), "tables": _tables()}
     return {
-        readme: _filled(readme.read_text(encoding="utf-8"), {"comment": _quoted(comment(sample)), "help": _code(_help())}),
+        readme: _filled(readme.read_text(encoding="utf-8"), parts),
         rules: _rules(),
         cli: _command_line(),
     }
@@ -113,6 +116,16 @@ def _help(command: str = "") -> str:
         return top.format_help()
     choices = next(action.choices for action in top._subparsers._group_actions if action.choices)  # type: ignore[union-attr]
     return str(choices[command].format_help())  # type: ignore[index]
+
+
+def _tables() -> str:
+    """The rules, and the logs that are read, from their own first lines."""
+    rules = "".join(f"| `{check.rule}` | {check.title} |\n" for check in all_checks())
+    readers = (*modules(modelguard.logs, having="sniff"), *modules(modelguard.logs, having="sniff_usage"))
+    formats = "".join(
+        f"| `{reader.FORMAT}` | {(reader.__doc__ or '').strip().splitlines()[0].split(':')[0].rstrip('.')} |\n" for reader in readers
+    )
+    return f"| rule | what it is about |\n|---|---|\n{rules}\n| log format | |\n|---|---|\n{formats}"
 
 
 def _rules() -> str:

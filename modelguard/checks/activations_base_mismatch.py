@@ -1,4 +1,4 @@
-"""Hidden states and attention behave like those of the declared base.
+"""The network does not behave like one that was made from the declared base.
 
 Both networks are run on fixed public texts. Two tests with exact nulls ask whether the axes of their hidden states, and their
 attention heads, are paired: networks that were trained from independent initialisations are not. A pairing shows common origin of

@@ -1,4 +1,4 @@
-"""The checkpoint is a sound file that every reader reads alike."""
+"""A checkpoint that is damaged, or that two readers could read differently."""
 
 from __future__ import annotations
 
