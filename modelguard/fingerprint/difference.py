@@ -24,6 +24,7 @@ from modelguard.fingerprint.alignment import Alignment
 from modelguard.fingerprint.tiles import TILE_BYTES
 from modelguard.types.weights import TensorDifference
 
+EQUAL_BYTES = 2 * TILE_BYTES  # comparing alone needs no float32 copies beside it
 TILES_PER_SPAN = 64  # what one thread takes at a time
 THREADS = min(4, os.cpu_count() or 1)
 Bytes = NDArray[np.uint8]
@@ -56,7 +57,7 @@ class _Scratch(threading.local):
     """Buffers of one thread, made once: a tile of each side, its float32 copies, and a mask."""
 
     def __init__(self) -> None:
-        self.tiles = bytearray(TILE_BYTES), bytearray(TILE_BYTES)  # whole bytearrays compare with memcmp, without a mask to write
+        self.tiles = bytearray(EQUAL_BYTES), bytearray(EQUAL_BYTES)  # whole bytearrays compare with memcmp, without a mask to write
         self.raw = np.empty((2, TILE_BYTES * 16), dtype=np.uint8)
         self.floats = np.empty((3, TILE_BYTES * 2), dtype=np.float32)
         self.mask = np.empty(TILE_BYTES * 2, dtype=np.bool_)
@@ -118,11 +119,11 @@ def _span(pair: _Pair, start: int, scratch: _Scratch) -> Sums:
 
 def _equal_bytes(pair: _Pair, start: int, stop: int, scratch: _Scratch) -> bool:
     (left, right), size = scratch.tiles, pair.sizes[0]
-    for first in range(start, stop, pair.step):
-        length = min(pair.step, stop - first) * size
+    for place in range(start * size, stop * size, EQUAL_BYTES):
+        length = min(EQUAL_BYTES, stop * size - place)
         for side, name, tile in zip(pair.sides, pair.names, (left, right), strict=True):
-            side.readinto(name, first * size, memoryview(tile)[:length])
-        if left != right if length == TILE_BYTES else left[:length] != right[:length]:
+            side.readinto(name, place, memoryview(tile)[:length])
+        if left != right if length == EQUAL_BYTES else left[:length] != right[:length]:
             return False
     return True
 
