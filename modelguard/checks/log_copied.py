@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelguard.types.findings import Claim, Level, found, not_applicable, ok
-from modelguard.types.logs import Identity, Run, Standing, TrainingLog
+from modelguard.types.findings import Claim, Level
+from modelguard.types.identities import claims_of
+from modelguard.types.logs import TrainingLog
 
 RULE = "log-copied"
 # relation -> how bad it is when broken, and how sure
@@ -23,17 +24,10 @@ LEVELS = {
 
 def check(log: TrainingLog) -> Iterator[Claim]:
     """No stretch of the log repeats another."""
-    told = log.identities(RULE)
-    if not told:
-        yield not_applicable("no run has as many records with a loss that moves")
-    yield from (_claim(run, identity) for run, identity in told)
-
-
-def _claim(run: Run, identity: Identity) -> Claim:
-    if identity.standing is Standing.OPEN:
-        return not_applicable(f"{run.source}: {identity.text}")
-    if identity.standing is Standing.HOLDS:
-        return ok(identity.text, numbers=identity.numbers, where=run.source)
-    severity, confidence = LEVELS[identity.name]
-    settle = "the console output of these steps, or a second log of the run"
-    return found(identity.text, severity=severity, confidence=confidence, numbers=identity.numbers, where=run.source, settle=settle)
+    return claims_of(
+        log,
+        RULE,
+        LEVELS,
+        settle="the console output of these steps, or a second log of the run",
+        nothing="no run has as many records with a loss that moves",
+    )

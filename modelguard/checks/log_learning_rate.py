@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelguard.types.findings import Claim, Level, found, not_applicable, ok
-from modelguard.types.logs import Identity, Run, Standing, TrainingLog
+from modelguard.types.findings import Claim, Level
+from modelguard.types.identities import claims_of
+from modelguard.types.logs import TrainingLog
 
 RULE = "log-learning-rate"
 # relation -> how bad it is when broken, and how sure
@@ -23,17 +24,10 @@ LEVELS = {
 
 def check(log: TrainingLog) -> Iterator[Claim]:
     """The learning rates lie on one schedule."""
-    told = log.identities(RULE)
-    if not told:
-        yield not_applicable("no log has a learning rate for 8 steps")
-    yield from (_claim(run, identity) for run, identity in told)
-
-
-def _claim(run: Run, identity: Identity) -> Claim:
-    if identity.standing is Standing.OPEN:
-        return not_applicable(f"{run.source}: {identity.text}")
-    if identity.standing is Standing.HOLDS:
-        return ok(identity.text, numbers=identity.numbers, where=run.source)
-    severity, confidence = LEVELS[identity.name]
-    settle = "the scheduler settings of the run, or its console output"
-    return found(identity.text, severity=severity, confidence=confidence, numbers=identity.numbers, where=run.source, settle=settle)
+    return claims_of(
+        log,
+        RULE,
+        LEVELS,
+        settle="the scheduler settings of the run, or its console output",
+        nothing="no log has a learning rate for 8 steps",
+    )

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelguard.types.findings import Claim, Level, found, not_applicable, ok
-from modelguard.types.logs import Identity, Run, Standing, TrainingLog
+from modelguard.types.findings import Claim, Level
+from modelguard.types.identities import claims_of
+from modelguard.types.logs import TrainingLog
 
 RULE = "log-number-format"
 # relation -> how bad it is when broken, and how sure
@@ -25,17 +26,4 @@ LEVELS = {
 
 def check(log: TrainingLog) -> Iterator[Claim]:
     """The numbers of a trainer state are written alike."""
-    told = log.identities(RULE)
-    if not told:
-        yield not_applicable("no trainer state with at least 10 rows")
-    yield from (_claim(run, identity) for run, identity in told)
-
-
-def _claim(run: Run, identity: Identity) -> Claim:
-    if identity.standing is Standing.OPEN:
-        return not_applicable(f"{run.source}: {identity.text}")
-    if identity.standing is Standing.HOLDS:
-        return ok(identity.text, numbers=identity.numbers, where=run.source)
-    severity, confidence = LEVELS[identity.name]
-    settle = "the file as the trainer wrote it"
-    return found(identity.text, severity=severity, confidence=confidence, numbers=identity.numbers, where=run.source, settle=settle)
+    return claims_of(log, RULE, LEVELS, settle="the file as the trainer wrote it", nothing="no trainer state with at least 10 rows")

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelguard.types.findings import Claim, Level, found, not_applicable, ok
-from modelguard.types.logs import Identity, Run, Standing, TrainingLog
+from modelguard.types.findings import Claim, Level
+from modelguard.types.identities import claims_of
+from modelguard.types.logs import TrainingLog
 
 RULE = "log-totals"
 # relation -> how bad it is when broken, and how sure
@@ -26,17 +27,6 @@ LEVELS = {
 
 def check(log: TrainingLog) -> Iterator[Claim]:
     """The totals of a run are those of its rows."""
-    told = log.identities(RULE)
-    if not told:
-        yield not_applicable("no run sums itself up")
-    yield from (_claim(run, identity) for run, identity in told)
-
-
-def _claim(run: Run, identity: Identity) -> Claim:
-    if identity.standing is Standing.OPEN:
-        return not_applicable(f"{run.source}: {identity.text}")
-    if identity.standing is Standing.HOLDS:
-        return ok(identity.text, numbers=identity.numbers, where=run.source)
-    severity, confidence = LEVELS[identity.name]
-    settle = "the state of the last checkpoint, or the console output of the run"
-    return found(identity.text, severity=severity, confidence=confidence, numbers=identity.numbers, where=run.source, settle=settle)
+    return claims_of(
+        log, RULE, LEVELS, settle="the state of the last checkpoint, or the console output of the run", nothing="no run sums itself up"
+    )
