@@ -22,7 +22,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "discover", "attempt"),
     ("documents", "policy", "git", "render.text"),
-    ("blobs", "logs", "changes", "declaration", "checks", "verdict", "render", "github", "activity"),
+    ("blobs", "logs", "changes", "declaration", "checks", "verdict", "render", "github", "activity", "registry"),
     ("checkpoints",),
     ("fingerprint",),
     ("evidence", "references", "exhibits"),

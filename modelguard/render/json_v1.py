@@ -47,6 +47,7 @@ def compare_document(comparison: Comparison) -> Document:
         "right": asdict(comparison.right),
         "relation": comparison.relation.value,
         "kinds": list(comparison.kinds),
+        "details": [asdict(detail) for detail in comparison.details],
         "direction": comparison.direction,
         "basis": comparison.basis.value,
         "log10_p": round(comparison.log10_p, 4),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -70,6 +71,15 @@ class Power:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KindDetail:
+    """One kind of the `compare` contract that the weights show, with the numbers that show it."""
+
+    kind: str
+    text: str
+    numbers: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Undecided:
     """Something that could not be looked at, and why."""
 
@@ -127,6 +137,7 @@ class Comparison:
     right: Side
     relation: Relation
     kinds: tuple[str, ...]
+    details: tuple[KindDetail, ...] = ()  # the numbers behind the kinds
     direction: str
     basis: Basis
     log10_p: float

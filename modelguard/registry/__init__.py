@@ -1,0 +1,1 @@
+"""Fingerprints of known models, kept where a search finds them."""
