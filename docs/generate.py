@@ -121,7 +121,7 @@ def _help(command: str = "") -> str:
 def _tables() -> str:
     """The rules, and the logs that are read, from their own first lines."""
     rules = "".join(f"| `{check.rule}` | {check.title} |\n" for check in all_checks())
-    readers = (*modules(modelguard.logs, having="sniff"), *modules(modelguard.logs, having="sniff_usage"))
+    readers = sorted(modules(modelguard.logs, having="FORMAT"), key=lambda reader: hasattr(reader, "sniff_usage"))
     formats = "".join(
         f"| `{reader.FORMAT}` | {(reader.__doc__ or '').strip().splitlines()[0].split(':')[0].rstrip('.')} |\n" for reader in readers
     )

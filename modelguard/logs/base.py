@@ -1,23 +1,20 @@
-"""The log contract: a reader module has `sniff(name, head)` and `read(name, data)`; everything beside a model becomes one TrainingLog.
+"""Everything beside a model that tells of its training becomes one TrainingLog: each file by the one reader that claims it.
 
-A reader that can take a file of any size has `stream(name, file)` too. A file of several runs gives a tuple of runs. A format with
-a mark at its start says `BINARY = True`.
+What a reader's module gives is told in `readers`. A file of several runs gives a tuple of runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
 
-import modelguard.logs
 from modelguard.attempt import attempt
-from modelguard.discover import modules
 from modelguard.errors import Malformed
 from modelguard.logs.continuity import describe
 from modelguard.logs.identities import examined
 from modelguard.logs.joining import join, share_claims, without_beginnings
 from modelguard.logs.names import Likelihood, likelihood, looks_like_log, must_be_log
+from modelguard.logs.readers import Reader, all_readers
 from modelguard.logs.sources import Loader, Opened, Source, opened
 from modelguard.logs.usage import claims_usage, read_usage
 from modelguard.types.findings import Missing
@@ -125,7 +122,7 @@ def _read(name: str, source: Opened) -> _Reading:
     if head.startswith(_POINTER) and must_be_log(name):
         raise Malformed(f"{name}: a Git LFS pointer, not the log", advice="fetch the file with `git lfs pull`")
     claimants = _claimants(name, head)
-    formats = (*(reader.FORMAT for reader in claimants), *(("the log of a machine",) if claims_usage(name, head) else ()))
+    formats = (*(reader.format for reader in claimants), *(("the log of a machine",) if claims_usage(name, head) else ()))
     if len(formats) > 1:
         raise Malformed(f"{name}: looks like {' and '.join(formats)} at once", advice="give the file the name that its format has")
     if claimants:
@@ -143,23 +140,21 @@ def _usage(name: str, source: Opened) -> tuple[Usage, ...]:
     return () if usage is None else (usage,)
 
 
-def _claimants(name: str, head: bytes) -> tuple[ModuleType, ...]:
+def _claimants(name: str, head: bytes) -> tuple[Reader, ...]:
     """The readers that claim a file. What a binary format's mark settles is not text, whatever console output it carries along."""
-    readers = modules(modelguard.logs, having="sniff")
-    marked = tuple(reader for reader in readers if getattr(reader, "BINARY", False) and reader.sniff("", head))
-    return marked or tuple(reader for reader in readers if reader.sniff(name, head))
+    marked = tuple(reader for reader in all_readers() if reader.binary and reader.sniff("", head))
+    return marked or tuple(reader for reader in all_readers() if reader.sniff(name, head))
 
 
-def _runs(reader: ModuleType, name: str, source: Opened) -> tuple[Run, ...]:
+def _runs(reader: Reader, name: str, source: Opened) -> tuple[Run, ...]:
     """What the one reader that claims a file says: of a large one as a stream, where it can."""
     if source.size <= MAX_BYTES:
         found = reader.read(name, source.file.read())
-    elif hasattr(reader, "stream"):
+    elif reader.stream is not None:
         found = reader.stream(name, source.file)
     else:
         raise _too_long(name, source.size)
-    runs: tuple[Run, ...] = found if isinstance(found, tuple) else (found,)
-    return runs
+    return found if isinstance(found, tuple) else (found,)
 
 
 def _too_long(name: str, size: int) -> Malformed:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import re
-from typing import BinaryIO
 
-from modelguard.logs.textlines import NUMBER, Event, Restart, Row, Saved, holds, moment, number, run_of
-from modelguard.types.logs import Run
+from modelguard.logs.textlines import NUMBER, Event, Restart, Row, Saved, moment, number
 
 FORMAT = "coqui"
 PATTERN = re.compile(rb"--> TIME: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d -- STEP: \d{1,15}/\d{1,15} -- GLOBAL_STEP: \d{1,15}")
@@ -18,22 +15,7 @@ _SAVED = re.compile(r".{0,400}checkpoint_(\d{1,15})\.pth")
 _RESTART = re.compile(r"\s*> Training Environment:")
 
 
-def sniff(name: str, head: bytes) -> bool:
-    """The header of a block, with its time and the global step."""
-    return holds(PATTERN, head)
-
-
-def read(name: str, data: bytes) -> Run:
-    """The run in a log: one record a block. Raises Malformed."""
-    return stream(name, io.BytesIO(data))
-
-
-def stream(name: str, file: BinaryIO) -> Run:
-    """The same, from a file of any size."""
-    return run_of(name, FORMAT, file, _Blocks())
-
-
-class _Blocks:
+class Parser:
     """A block is open from its header until a line that is no metric; it then becomes a row."""
 
     def __init__(self) -> None:

@@ -6,7 +6,6 @@ where those are printed finely enough; else the rows are numbered and the log sa
 
 from __future__ import annotations
 
-import io
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import BinaryIO
 from modelguard.errors import Malformed
 from modelguard.logs.epochsteps import steps_of
 from modelguard.logs.rows import kind_of, within_limit
-from modelguard.logs.textlines import NUMBER, Dropped, holds, lines, number, pairs
+from modelguard.logs.textlines import NUMBER, Dropped, lines, number, pairs
 from modelguard.types.logs import UNSTEPPED, LogRecord, Run
 
 FORMAT = "hf-stdout"
@@ -68,18 +67,8 @@ class _Console:
             self.session += bool(self.rows and self.rows[-1].session == self.session)
 
 
-def sniff(name: str, head: bytes) -> bool:
-    """A dict as Python prints it, with a loss (or the totals of a run) and an epoch."""
-    return holds(PATTERN, head)
-
-
-def read(name: str, data: bytes) -> Run:
-    """The run in a log. Raises Malformed."""
-    return stream(name, io.BytesIO(data))
-
-
 def stream(name: str, file: BinaryIO) -> Run:
-    """The same, from a file of any size."""
+    """The run in a log, from a file of any size. Raises Malformed."""
     dropped, console = Dropped(), _Console()
     for position, line in lines(file, dropped):
         if "{'" in line or " [" in line or "***" in line or "Total opt" in line:

@@ -58,7 +58,8 @@ def _evaluations(run: Run) -> Iterator[Identity]:
     """The batches of an evaluation, `eval_runtime` × `eval_steps_per_second`, from one evaluation of a set to the next."""
     sets: dict[str, list[tuple[int, float, float]]] = {}
     for entry in run.records:
-        values = {basename(name): value for name, value in entry.values.items()}
+        timed = any(name.endswith(_RUNTIME) for name in entry.values)
+        values = {basename(name): value for name, value in entry.values.items()} if timed else {}
         for name, seconds in values.items():
             prefix = name.removesuffix(_RUNTIME)
             rate = values.get(prefix + _RATE)

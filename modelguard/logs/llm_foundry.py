@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import re
-from typing import BinaryIO
 
-from modelguard.logs.textlines import NUMBER, Event, Restart, Row, holds, number, run_of
-from modelguard.types.logs import Run
+from modelguard.logs.textlines import NUMBER, Event, Restart, Row, number
 
 FORMAT = "composer"
 PATTERN = re.compile(rb"\[batch=\d{1,15}(?:/\d{1,15})?\]:[ \t]{0,9}\r?\n[^\n]{0,40}(?:Train|Eval) [\w/.\-]{1,120}: ")
@@ -17,22 +14,7 @@ _VALUE = re.compile(rf"\s*(Train|Eval) ([\w/.\- ]{{1,120}}): ({NUMBER})\s*$")
 _RESTART = re.compile(r"\s*(?:Building trainer|Starting training|Logging config)\b")
 
 
-def sniff(name: str, head: bytes) -> bool:
-    """The header of a block with a metric below it."""
-    return holds(PATTERN, head)
-
-
-def read(name: str, data: bytes) -> Run:
-    """The run in a log: one record a block. Raises Malformed."""
-    return stream(name, io.BytesIO(data))
-
-
-def stream(name: str, file: BinaryIO) -> Run:
-    """The same, from a file of any size."""
-    return run_of(name, FORMAT, file, _Blocks())
-
-
-class _Blocks:
+class Parser:
     """A block is open from its header until a line that is no metric; it then becomes a row."""
 
     def __init__(self) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import re
-from typing import BinaryIO
 
-from modelguard.logs.textlines import Event, Restart, Row, Saved, cells, holds, moment, number, run_of
-from modelguard.types.logs import Run
+from modelguard.logs.textlines import Event, Restart, Row, Saved, cells, moment, number
 
 FORMAT = "megatron"
 PATTERN = re.compile(rb"iteration {1,20}\d{1,15}/ {0,20}\d{1,15} \| {1,20}(?:consumed (?:train )?samples|elapsed time per iteration)")
@@ -18,22 +15,8 @@ _RESTART = re.compile(r"using world size: *\d|initializing torch distributed|loa
 _NAMES = {"lm loss": "loss", "lm_loss": "loss"}
 
 
-def sniff(name: str, head: bytes) -> bool:
-    """A line with iteration i of N and the time that it took, or the samples consumed."""
-    return holds(PATTERN, head)
-
-
-def read(name: str, data: bytes) -> Run:
-    """The run in a log; appended logs of several processes become sessions. Raises Malformed."""
-    return stream(name, io.BytesIO(data))
-
-
-def stream(name: str, file: BinaryIO) -> Run:
-    """The same, from a file of any size."""
-    return run_of(name, FORMAT, file, _parse)
-
-
-def _parse(line: str) -> Event | None:
+def parse(line: str) -> Event | None:
+    """A row with its steps and numbers, a validation's, a checkpoint or a start; None for any other line."""
     if "iteration" not in line.lower() and "world size" not in line and "torch distributed" not in line:
         return None
     if row := _ROW.search(line):

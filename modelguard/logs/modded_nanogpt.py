@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import re
-from typing import BinaryIO
 
-from modelguard.logs.textlines import NUMBER, Event, Row, holds, number, run_of
-from modelguard.types.logs import Run
+from modelguard.logs.textlines import NUMBER, Event, Row, number
 
 FORMAT = "modded-nanogpt"
 PATTERN = re.compile(
@@ -19,22 +16,8 @@ _PAIR = re.compile(rf"([a-z_]{{1,40}}):({NUMBER})")
 _SHORT = re.compile(rf"s:(\d{{1,15}}) (trl|tel):({NUMBER})\s*$")
 
 
-def sniff(name: str, head: bytes) -> bool:
-    """A line that is nothing but a step and its metrics; the program text that may come before it holds none."""
-    return holds(PATTERN, head)
-
-
-def read(name: str, data: bytes) -> Run:
-    """The run in a log; the source code at its beginning is passed over as text. Raises Malformed."""
-    return stream(name, io.BytesIO(data))
-
-
-def stream(name: str, file: BinaryIO) -> Run:
-    """The same, from a file of any size."""
-    return run_of(name, FORMAT, file, _parse)
-
-
-def _parse(line: str) -> Event | None:
+def parse(line: str) -> Event | None:
+    """A line that is nothing but a step and its metrics as a row; None for any other line, the program's own text among them."""
     if line.startswith("step:") and (row := _ROW.match(line)):
         values = {key: number(value) for key, value in _PAIR.findall(row[3])}
         kind = "eval" if "val_loss" in values else "train"

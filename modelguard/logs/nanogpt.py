@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import re
-from typing import BinaryIO
 
-from modelguard.logs.textlines import NUMBER, Event, Restart, Row, Saved, holds, number, run_of
-from modelguard.types.logs import Run
+from modelguard.logs.textlines import NUMBER, Event, Restart, Row, Saved, number
 
 FORMAT = "nanogpt"
 PATTERN = re.compile(rb"(?:^|[\r\n\xbf\xfe\xff])iter \d{1,15}: loss [-+.\w]{1,40}(?: \w{1,12})?, time [\d.]{1,40}ms")
@@ -17,22 +14,7 @@ _SAVED = re.compile(r"saving checkpoint to ")
 _RESTART = re.compile(r"Resuming training from |Initializing a new model from scratch|Initializing from OpenAI GPT-2")
 
 
-def sniff(name: str, head: bytes) -> bool:
-    """A line with an iteration, its loss and its time."""
-    return holds(PATTERN, head)
-
-
-def read(name: str, data: bytes) -> Run:
-    """The run in a log; evaluations are records of their own. Raises Malformed."""
-    return stream(name, io.BytesIO(data))
-
-
-def stream(name: str, file: BinaryIO) -> Run:
-    """The same, from a file of any size."""
-    return run_of(name, FORMAT, file, _Parser())
-
-
-class _Parser:
+class Parser:
     """Lines one by one; a checkpoint is saved at the step of the evaluation before it."""
 
     def __init__(self) -> None:

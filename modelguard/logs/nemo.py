@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import re
-from typing import BinaryIO
 
-from modelguard.logs.textlines import Event, Restart, Row, Saved, cells, holds, moment, run_of
-from modelguard.types.logs import Run
+from modelguard.logs.textlines import Event, Restart, Row, Saved, cells, moment
 
 FORMAT = "nemo"
 PATTERN = re.compile(rb"Training epoch \d{1,9}, iteration \d{1,15}/\d{1,15} \|")
@@ -16,22 +13,8 @@ _SAVED = re.compile(r"[Cc]heckpoint save for step (\d{1,15})\b|Saved checkpoint 
 _RESTART = re.compile(r"Experiments will be logged at|Restored all states from the checkpoint|Initializing distributed: GLOBAL_RANK: 0")
 
 
-def sniff(name: str, head: bytes) -> bool:
-    """A progress line of the trainer."""
-    return holds(PATTERN, head)
-
-
-def read(name: str, data: bytes) -> Run:
-    """The run in a log; steps are the global ones where the line names them. Raises Malformed."""
-    return stream(name, io.BytesIO(data))
-
-
-def stream(name: str, file: BinaryIO) -> Run:
-    """The same, from a file of any size."""
-    return run_of(name, FORMAT, file, _parse)
-
-
-def _parse(line: str) -> Event | None:
+def parse(line: str) -> Event | None:
+    """A row, whose step is the global one where the line names it, a checkpoint or a start; None for any other line."""
     if row := _ROW.search(line):
         values = cells(line[row.end() :])
         step = values.pop("global_step", float(row[2]))

@@ -73,7 +73,7 @@ def repeats(run: Run) -> Iterator[Identity]:
 
 def shared(run: Run, others: Sequence[Run]) -> Iterator[Identity]:
     """Whether a stretch from the middle of the run stands in the middle of another run, after records that differ."""
-    series = _series(run)
+    series = _series(run) if others else _Series([], [], norms=False)
     if len(series.keys) < 2 * LENGTH:
         return
     for other in others[:MAX_RUNS]:

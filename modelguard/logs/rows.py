@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from modelguard.errors import Malformed
@@ -86,6 +87,7 @@ def is_loss(name: str) -> bool:
     return bool(_LOSS.search(name)) and not _EVAL.search(name)
 
 
+@lru_cache(maxsize=4096)
 def basename(name: str) -> str:
     """`train/loss` as `loss`."""
     return name.rpartition("/")[2]

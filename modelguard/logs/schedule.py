@@ -124,13 +124,24 @@ def _best(points: Sequence[Point], tolerance: float) -> Curve | None:
     peak = max(rate for _, rate in points)
     probes = points[:: -(-len(points) // PROBED)]
     best, most = None, (0, 0)
+    slacks = [(step, rate, _slack(rate, peak, tolerance)) for step, rate in probes]
     for curve in candidates(points):
-        score = (sum(abs(curve.at(step) - rate) <= _slack(rate, peak, tolerance) for step, rate in probes), -curve.parameters)
+        score = (_held(curve, slacks, most[0]), -curve.parameters)
         if score > most:
             best, most = curve, score
             if most[0] == len(probes):  # lines are offered before cosines: no simpler curve comes later
                 break
     return best
+
+
+def _held(curve: Curve, probes: Sequence[tuple[int, float, float]], least: int) -> int:
+    """How many of the probes (step, rate, slack) lie on a curve; -1 once they cannot be as many as `least`."""
+    misses = len(probes) - least
+    for step, rate, slack in probes:
+        misses -= not abs(curve.at(step) - rate) <= slack
+        if misses < 0:
+            return -1
+    return misses + least
 
 
 def _on(curve: Curve, points: Sequence[Point], left: Sequence[int], tolerance: float) -> list[int]:

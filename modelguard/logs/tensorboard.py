@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from modelguard.errors import Malformed
 from modelguard.logs import wire
@@ -19,6 +21,12 @@ BINARY = True
 # (tensorflow/core/util/event.proto, framework/summary.proto, framework/tensor.proto)
 _TENSOR_DTYPES = {1: "<f", 2: "<d", 3: "<i", 9: "<q"}
 _SESSION_START = 1
+_COUNTERS = frozenset({"epoch", "step", "global_step"})
+_DOUBLE, _SINGLE = struct.Struct("<d"), struct.Struct("<f")
+# what torch and the Trainer write for each scalar: time, step, a summary of one value of a tag and a float; all lengths below 128
+_USUAL = re.compile(
+    rb"\x09(.{8})\x10([\x80-\xff]{0,7}[\0-\x7f])\x2a([\0-\x7f])\x0a([\0-\x7f])\x0a([\0-\x7f])(.{1,120})\x15(.{4})", re.DOTALL
+)
 
 
 @dataclass(slots=True)
@@ -78,11 +86,35 @@ def _merge(events: Iterator[_Event]) -> Iterator[LogRecord]:
 
 def _kind(tag: str, step: int, before: LogRecord | None) -> str:
     """The kind of a scalar; the mean `train_loss` that the HF Trainer writes after its runtime belongs to the summary."""
-    closes = basename(tag) == "train_loss" and before is not None and (before.step, before.kind) == (step, "summary")
-    return "summary" if closes else kind_of([tag])
+    closes = before is not None and (before.step, before.kind) == (step, "summary") and basename(tag) == "train_loss"
+    return "summary" if closes else _kind_alone(tag)
+
+
+@lru_cache(maxsize=4096)
+def _kind_alone(tag: str) -> str:
+    return kind_of([tag])
 
 
 def _event(body: bytes, position: int) -> _Event:
+    """One event; the usual one, of a single scalar, is taken apart at once and the same as field by field."""
+    usual = _USUAL.fullmatch(body)
+    if usual is not None:
+        time, step, summary, value, length, tag, number = usual.groups()
+        if (summary[0], value[0], length[0]) == (len(tag) + 9, len(tag) + 7, len(tag)):
+            name = _metric(tag)
+            scalars = [(name, _SINGLE.unpack(number)[0])] if name else []
+            return _Event(position, _DOUBLE.unpack(time)[0], wire.varint(step, 0)[0], scalars=scalars)
+    return _any_event(body, position)
+
+
+@lru_cache(maxsize=4096)
+def _metric(tag: bytes) -> str:
+    """The name of a metric; empty for a tag that only counts."""
+    name = tag.decode("utf-8")
+    return "" if basename(name) in _COUNTERS else name
+
+
+def _any_event(body: bytes, position: int) -> _Event:
     event = _Event(position)
     for number, kind, value, data in wire.fields(body):
         if (number, kind) == (1, wire.FIXED64):
@@ -103,16 +135,16 @@ def _summary(data: bytes) -> Iterator[tuple[str, float]]:
     for number, kind, _, body in wire.fields(data):
         if (number, kind) != (1, wire.BYTES):
             continue
-        tag, value = "", None
+        tag, value = b"", None
         for part, part_kind, _, content in wire.fields(body):
             if (part, part_kind) == (1, wire.BYTES):
-                tag = content.decode("utf-8")
+                tag = content
             elif (part, part_kind) == (2, wire.FIXED32):
                 value = float(struct.unpack("<f", content)[0])
             elif (part, part_kind) == (8, wire.BYTES):
                 value = _scalar_tensor(content)
-        if value is not None and basename(tag) not in ("epoch", "step", "global_step"):
-            yield tag, value
+        if value is not None and (name := _metric(tag)):
+            yield name, value
 
 
 def _scalar_tensor(data: bytes) -> float | None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import re
-from typing import BinaryIO
 
-from modelguard.logs.textlines import NUMBER, Event, Restart, Row, Saved, holds, moment, pairs, run_of
-from modelguard.types.logs import Run
+from modelguard.logs.textlines import NUMBER, Event, Restart, Row, Saved, moment, pairs
 
 FORMAT = "torchtitan"
 _COLOUR = rb"(?:\x1b\[[0-9;]{0,20}m){0,4}"
@@ -21,22 +18,8 @@ _SAVED = re.compile(r"Saving the checkpoint at step (\d{1,15})|[Ss]aved? .{0,80}
 _RESTART = re.compile(r"Starting job:|Training starts at step \d")
 
 
-def sniff(name: str, head: bytes) -> bool:
-    """A line with a step, its loss, and the norm of the gradient or the memory in use."""
-    return holds(PATTERN, head)
-
-
-def read(name: str, data: bytes) -> Run:
-    """The run in a log; several ranks that print the same step count once. Raises Malformed."""
-    return stream(name, io.BytesIO(data))
-
-
-def stream(name: str, file: BinaryIO) -> Run:
-    """The same, from a file of any size."""
-    return run_of(name, FORMAT, file, _parse)
-
-
-def _parse(line: str) -> Event | None:
+def parse(line: str) -> Event | None:
+    """A row, a validation's, a checkpoint or a start; None for any other line."""
     if check := _VALIDATION.search(line):
         return Row(step=int(check[1]), values={"validation_loss": float(check[2])}, kind="eval", time=moment(line))
     if row := _ROW.search(line):

@@ -92,9 +92,10 @@ class Run:
     run_id: str = ""  # the identity that the log itself records; logs of one format and identity tell of one run
     identities: tuple[Identity, ...] = ()  # relations between the values, judged by the rules that they name
 
-    @property
-    def training(self) -> tuple[LogRecord, ...]:
-        return tuple(record for record in self.records if record.kind == "train")
+    training: tuple[LogRecord, ...] = field(init=False, repr=False, compare=False)  # the records of training, picked out once
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "training", tuple(record for record in self.records if record.kind == "train"))
 
     @property
     def last_step(self) -> int:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import io
 import time
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import modelguard.logs
 from modelguard.attempt import attempt
-from modelguard.discover import modules
 from modelguard.errors import Malformed
 from modelguard.logs import hf_stdout, megatron, textlines, torchtitan
 from modelguard.logs.base import HEAD_BYTES, assemble, read_log
 from modelguard.logs.epochsteps import steps_of
+from modelguard.logs.readers import all_readers, reader_of
 from modelguard.types.findings import Level, Missing, Status
 from modelguard.types.logs import Jump, Run, TrainingLog
 from tests.logs import consoles
 from tests.logs.building import claims, found, log_of
 from tests.logs.consoles import PRINTERS, Printer, console
 
-READERS = tuple(reader for reader in modules(modelguard.logs, having="stream") if hasattr(reader, "PATTERN"))
+READERS = tuple(reader for reader in all_readers() if reader.format in {form for form, _ in PRINTERS.values()})
 ALL = pytest.mark.parametrize(("form", "printer"), PRINTERS.values(), ids=list(PRINTERS))
 
 
@@ -31,10 +31,16 @@ def run_of(data: bytes, name: str = "train.log") -> Run:
     return run
 
 
+def read(module: ModuleType, data: bytes) -> Run:
+    run = reader_of(module).read("a.log", data)
+    assert isinstance(run, Run)
+    return run
+
+
 @ALL
 def test_every_format_is_claimed_once_and_read_whole(form: str, printer: Printer) -> None:
     data = console(printer, range(10, 501, 10))
-    assert [reader.FORMAT for reader in READERS if reader.sniff("train.log", data)] == [form]
+    assert [reader.format for reader in READERS if reader.sniff("train.log", data)] == [form]
     run = run_of(data)
     assert (run.format, run.cadence, run.last_step) == (form, 10, 500)
     assert sorted({record.step for record in run.training}) == list(range(10, 501, 10))
@@ -77,8 +83,9 @@ def test_a_line_of_many_megabytes_is_dropped_with_a_note(form: str, printer: Pri
 @ALL
 def test_streams_and_bytes_say_the_same(form: str, printer: Printer) -> None:
     data = console(printer, range(10, 301, 10))
-    (reader,) = (reader for reader in READERS if form == reader.FORMAT)
+    (reader,) = (reader for reader in READERS if form == reader.format)
     file = io.BytesIO(data)
+    assert reader.stream is not None
     assert reader.stream("a.log", file) == reader.read("a.log", data)
     assert not file.closed
 
@@ -238,11 +245,11 @@ def test_numbers_of_any_size_are_read_or_refused() -> None:
     assert run_of(wild).training[0].values["grad norm"] == float("inf")
     assert read_log("a.log", b"step: 99999999999999999999  loss:  1.0  memory: 1\n") is None
     beyond = b"step: 999999999999999  loss:  1.0  memory: 1GiB\n"
-    assert torchtitan.read("a.log", beyond).last_step == 999999999999999
+    assert read(torchtitan, beyond).last_step == 999999999999999
     with pytest.raises(Malformed, match="no line has a step"):
-        megatron.read("a.log", b"\n\n")
+        read(megatron, b"\n\n")
     with pytest.raises(Malformed, match="no line has a loss"):
-        hf_stdout.read("a.log", b"\n\n")
+        read(hf_stdout, b"\n\n")
 
 
 def test_lines_end_where_terminals_end_them() -> None:
@@ -255,7 +262,7 @@ def test_lines_end_where_terminals_end_them() -> None:
 def test_later_records_of_a_long_log_keep_what_tells_of_training() -> None:
     many = textlines.MAX_FULL + 10
     row = b"iteration %d/ 9 | grad norm: 1.0 | learning rate: 2.0 | lm loss: 3.0 |\n"
-    run = megatron.read("a.log", b"".join(row % step for step in range(many)))
+    run = read(megatron, b"".join(row % step for step in range(many)))
     assert (run.training[0].values, len(run.records)) == ({"grad norm": 1.0, "learning rate": 2.0, "loss": 3.0}, many)
     assert run.training[-1].values == {"loss": 3.0, "learning rate": 2.0}
     assert run.notes == (f"records after the first {textlines.MAX_FULL} keep only a loss and a learning rate",)
