@@ -5,13 +5,15 @@ betas give. Summed over the logged learning rates, with weight decay and roundin
 base. Weights beyond it come from another base, from more training than the log tells of, or from other settings than are declared.
 Within the bound nothing is proven: `unseen_share` says how much of the learning rates a log could lose unnoticed.
 High severity needs a declared optimizer; the learning rate in the log is taken for the largest of all parameter groups.
+Where the log holds the norm of the weights, both of its ends are held against the weights themselves. Parts that the settings state
+as frozen must not have moved, and a movement by an adapter must not have a higher rank than the adapter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelguard.types.displacement import Displacement
+from modelguard.types.displacement import Displacement, ToldNorm
 from modelguard.types.findings import Claim, Level, Numbers, found, ok, unknown
 
 LIMIT = 1.01  # times the bound
@@ -22,10 +24,76 @@ DECLARE = "write the optimizer and its betas into the card's training hyperparam
 
 
 def check(displacement: Displacement) -> Iterator[Claim]:
-    """Movement against the bound, and the checkpoint's own step against the log's end."""
-    yield _movement(displacement)
-    if displacement.reached > displacement.logged:
-        yield _ahead(displacement)
+    """Movement against the bound, the checkpoint's own step against the log's end, and what needs no bound."""
+    item = displacement
+    yield _unbounded(item) if item.unbounded else _movement(item)
+    if item.reached > item.logged > 0:
+        yield _ahead(item)
+    if item.first_norm is not None and item.last_norm is not None:
+        yield from _norms(item, item.first_norm, item.last_norm)
+    if item.thawed:
+        yield _thawed(item)
+    if item.rank and item.ranked:
+        yield _ranked(item)
+
+
+def _unbounded(item: Displacement) -> Claim:
+    return unknown(f"the log does not bound the movement: {item.unbounded}", where=item.checkpoint, settle=SETTLE)
+
+
+def _norms(item: Displacement, first: ToldNorm, last: ToldNorm) -> Iterator[Claim]:
+    """Both ends of the logged norm. That one end fits shows that the column is of these weights; without that it says nothing."""
+    if not (first.agrees or last.agrees):
+        return
+    wrong, what, whose = (last, item.checkpoint, "the checkpoint") if first.agrees else (first, item.base, "the base")
+    numbers: Numbers = {
+        "logged_norm": float(f"{wrong.logged:.7g}"),
+        "own_norm": float(f"{wrong.own:.7g}"),
+        "tolerance": float(f"{wrong.tolerance:.3g}"),
+        "step": wrong.step,
+    }
+    if first.agrees and last.agrees:
+        yield ok(
+            f"the log's {last.name} fits both the base and the checkpoint: {last.logged:.6g} at step {last.step}",
+            numbers=numbers,
+            where=what,
+        )
+        return
+    if abs(wrong.logged - wrong.own) <= first.tolerance + last.tolerance:
+        return
+    text = f"the log's {wrong.name} is {wrong.logged:.7g} at step {wrong.step}, {whose} has {wrong.own:.7g} (within {wrong.tolerance:.2g})"
+    reasons = [*item.doubts]
+    if wrong is last and wrong.within:
+        reasons.append("earlier records hold norms on both sides of it, as those of an averaged or an earlier checkpoint")
+    if reasons:
+        yield unknown(f"{text}; {'; '.join(reasons)}", numbers=numbers, where=what, settle="the checkpoint of the log's last step")
+        return
+    confidence = Level.HIGH if wrong.exact else Level.MEDIUM
+    yield found(text, severity=Level.HIGH, confidence=confidence, numbers=numbers, where=what, settle="the whole log, and the exact base")
+
+
+def _thawed(item: Displacement) -> Claim:
+    """Tensors that the settings call frozen and that moved."""
+    text = f"{len(item.thawed)} tensors moved that {item.source or 'the settings'} states as frozen, such as {item.thawed[0][:80]!a}"
+    numbers: Numbers = {"frozen_and_moved": len(item.thawed)}
+    settle = "the settings of the training that made these weights"
+    if item.doubts:
+        return unknown(f"{text}; {item.doubts[0]}", numbers=numbers, where=item.thawed[0], settle=settle)
+    return found(text, severity=Level.HIGH, confidence=Level.MEDIUM, numbers=numbers, where=item.thawed[0], settle=settle)
+
+
+def _ranked(item: Displacement) -> Claim:
+    """The movement's rank against that of the adapter which the settings state."""
+    high, numbers = len(item.above_rank), {"adapter_rank": item.rank, "matrices": item.ranked, "above": len(item.above_rank)}
+    if not high:
+        return ok(f"the {item.ranked} matrices moved in no more directions than an adapter of rank {item.rank} does", numbers=numbers)
+    text = f"{high} of {item.ranked} matrices moved in more directions than the stated adapter of rank {item.rank} can move them"
+    settle = "the settings of the training that made these weights, or the adapter itself"
+    reasons = [doubt for doubt in item.doubts if "lora" not in doubt and "adapter" not in doubt]
+    if reasons or 2 * high < item.ranked:
+        why = reasons[0] if reasons else "the others did not, and some may have been trained whole"
+        return unknown(f"{text}; {why}", numbers=numbers, where=item.above_rank[0], settle=settle)
+    return found(text, severity=Level.HIGH, confidence=Level.MEDIUM, numbers=numbers, where=item.above_rank[0], settle=settle)
 
 
 def _ahead(item: Displacement) -> Claim:
@@ -33,14 +101,18 @@ def _ahead(item: Displacement) -> Claim:
     text = f"the checkpoint says that it is of step {item.reached}, the log accounts for {item.logged}"
     numbers = {"checkpoint_step": item.reached, "logged_step": item.logged}
     settle = "the log of the last steps"
-    if item.doubts:
-        return unknown(f"{text}; {item.doubts[0]}", numbers=numbers, where=item.checkpoint, settle=settle)
+    if doubts := (*item.doubts, *item.counting):
+        return unknown(f"{text}; {doubts[0]}", numbers=numbers, where=item.checkpoint, settle=settle)
     return found(text, severity=Level.HIGH, confidence=Level.HIGH, numbers=numbers, where=item.checkpoint, settle=settle)
 
 
 def _movement(item: Displacement) -> Claim:
     if item.ratio > LIMIT:
         return _beyond(item)
+    if not item.declared and item.moved:
+        return unknown(
+            "no paper names the optimizer, and the weights moved within the widest bound", numbers=_numbers(item), settle=DECLARE
+        )
     if item.moved == 0 and item.new == 0:
         return found(
             f"the log tells of {item.steps} steps of training, and none of {item.tensors} tensors differs from {item.base}",
@@ -74,7 +146,7 @@ def _beyond(item: Displacement) -> Claim:
         f"{what} moved {item.ratio:.2f} times as far from {item.base} as the {item.steps} logged steps of {item.optimizer}{_betas(item)} "
         f"can move it{places}"
     )
-    reasons = [*item.doubts] if item.declared else [*item.doubts, "no paper names the optimizer"]
+    reasons = [*item.doubts, *item.counting, *(() if item.declared else ("no paper names the optimizer",))]
     if reasons:
         settle = SETTLE if item.declared else DECLARE
         return unknown(f"{text}; {'; '.join(reasons)}", numbers=_numbers(item), where=item.tensor or item.checkpoint, settle=settle)

@@ -1,65 +1,44 @@
-"""Holds the movement of a checkpoint from its base against a bound, tile by tile: memory does not grow with the model."""
+"""Holds the movement of a checkpoint from its base against what a log and the papers beside the model allow."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import inf, isfinite, sqrt
+from pathlib import PurePosixPath
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint
-from modelguard.checkpoints.dtypes import FLOATING, PRECISION, itemsize, to_float32
-from modelguard.fingerprint.alignment import align
+from modelguard.fingerprint.alignment import Alignment, align
 from modelguard.fingerprint.displacement_bounds import LION, MUON, SETTLE, Bound, NoBound, bound, muon_factor
-from modelguard.fingerprint.displacement_schedule import Schedule, schedule
-from modelguard.fingerprint.tiles import rows
+from modelguard.fingerprint.displacement_frozen import above_rank, thawed
+from modelguard.fingerprint.displacement_measure import (
+    NOT_TRAINED,
+    Advance,
+    Movement,
+    Sides,
+    comparable,
+    low_rank,
+    measure,
+    narrow,
+    reencoded,
+)
+from modelguard.fingerprint.displacement_norms import Ends, told
+from modelguard.fingerprint.displacement_schedule import MAX_STEPS, Schedule, Window, end_of, schedule
+from modelguard.logs.continuity import checkpoint_step
 from modelguard.types.displacement import Displacement, OptimizerSettings
 from modelguard.types.findings import Absence, Missing
 from modelguard.types.logs import TrainingLog
 from modelguard.types.weights import Comparison, Relation
 
-TILE_ENTRIES = 1 << 18
-TINY = 2.0**-24  # half the distance of float16 numbers next to zero
 LIMIT = 1.01  # a movement of one per cent above the bound, rounding allowed for, is no accident of arithmetic
-ALWAYS = ("no group of weights had a higher rate than the one in the log", "an optimizer that started anew with the log")
-LOW_RANK_BLOCK = 512
-LOW_RANK_REST = 1e-6  # of the energy, or what rounding makes: what a sum of few outer products leaves beyond them
+RATES = "no group of weights had a higher rate than the one in the log"
+ANEW = "an optimizer that started anew with the log"
 RELATED = 0.2  # cosine with the base below which a matrix was made anew: training on keeps most of it
-# float tensors that no optimizer moves: statistics, tables, quantizer scales, routing biases
-NOT_TRAINED = re.compile(
-    r"(?:running_(?:mean|var)|num_batches_tracked|inv_freq|position_ids|masked_bias|attn\.bias|cluster_size|embed_avg|weight_[uv]"
-    r"|(?:weight|input|output|k|v)_scale(?:_inv)?|e_score_correction_bias|expert_bias|sin_cached|cos_cached)$"
-)
+SMALL = 1e-3  # Adafactor's eps2: the least size of a tensor that its rates are in units of
+UNBOUNDED = Bound(norm="entry", reach=inf, drift=0.0)
 REENCODED = ("adapter", "lora-merged", "quantized", "pruned", "merged", "upcycled", "noised")
 REARRANGED = ("layers-removed", "layers-added", "permuted", "rotated", "rescaled")
-Array = NDArray[np.float64]
-Advance = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Moved:
-    """One tensor pair: largest movement over the bound of an entry, sums of squares of movement and of its excess over rounding."""
-
-    name: str
-    shape: tuple[int, ...]
-    ratio: float
-    squares: float
-    excess: float
-    weights: float  # sum of squares of the base's entries
-    own: float  # and of the checkpoint's
-    product: float  # and their products
-    finite: bool
-
-    @property
-    def entries(self) -> int:
-        return int(np.prod(self.shape))
-
-    @property
-    def cosine(self) -> float:
-        return self.product / sqrt(self.own * self.weights) if self.own and self.weights else 0.0
 
 
 def held_against(
@@ -76,7 +55,7 @@ def held_against(
         found = displacement(checkpoint, base, log, settings, reached=reached, advance=advance)
     except NoBound as error:
         return Missing(str(error), advice=error.advice, kind=Absence.ABSENT)
-    if found.declared or found.ratio > LIMIT or found.reached > found.logged or not found.moved:
+    if found.declared or found.ratio > LIMIT or found.reached > found.logged or not found.moved or found.last_norm is not None:
         return found
     why = f"no paper names the optimizer; the weights moved {found.ratio:.2f} of what the logged rates allow to AdamW with its usual betas"
     return Missing(why, advice=SETTLE, kind=Absence.ABSENT)
@@ -102,6 +81,15 @@ def with_doubts(
     return replace(found, doubts=(*found.doubts, *doubts))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What the log and the settings allow; without a schedule or a bound, `unbounded` says why, and nothing is judged by them."""
+
+    limit: Bound
+    schedule: Schedule | None
+    unbounded: str
+
+
 def displacement(
     checkpoint: Checkpoint,
     base: Checkpoint,
@@ -113,137 +101,128 @@ def displacement(
 ) -> Displacement:
     """How far a checkpoint moved from its base, in units of what the log's learning rates allow.
 
-    Raises NoBound, with the reason, where no bound holds or nothing can be compared.
+    Raises NoBound, with the reason, where nothing can be compared, or no bound holds and nothing else bears on the log.
     """
-    plan = schedule(log, settings.learning_rate)
-    if not plan.rates.any():
-        raise NoBound("every learning rate in the log is zero, which bounds nothing")
-    limit = bound(settings, plan.rates, plan.warm, plan.norms)
+    sides, since = (checkpoint, base), _since(checkpoint, base, reached)
+    plan = _plan(log, settings, Window(since, reached or MAX_STEPS))
     pairs = align(checkpoint, base, by_content=False)
-    names = [pair for pair in pairs.pairs if _comparable(checkpoint, base, *pair)]
+    names = [pair for pair in pairs.pairs if comparable(sides, *pair)]
     if not names:
         raise NoBound("the checkpoint and its base share no floating-point tensor of one name and shape")
-    narrow = all(_narrow(checkpoint, ours) for ours, _ in names)
-    moved = [_measure(checkpoint, base, pair, limit, len(plan.rates), advance) for pair in names]
+    steps = len(plan.schedule.rates) if plan.schedule else 0
+    moved = [measure(sides, pair, plan.limit, steps, advance) for pair in names]
     broken = next((item for item in moved if not item.finite), None)
     if broken is not None:
         raise NoBound(f"tensor {broken.name[:80]!a} holds numbers that are not finite, whose movement has no size")
-    found = _verdict(moved, limit, settings, plan, narrow)
-    found = replace(found, checkpoint=checkpoint.ref, base=base.ref, new=len(pairs.only_left), reached=reached)
-    return _explained(found, moved, limit, (checkpoint, base), dict(names)) if found.ratio > LIMIT else found
+    found = _verdict(moved, plan, settings, all(narrow(checkpoint, ours) for ours, _ in names))
+    found = replace(found, checkpoint=checkpoint.ref, base=base.ref, new=len(pairs.only_left), reached=reached, since=since)
+    found = _with_papers(found, moved, sides, pairs, log, settings)
+    if plan.unbounded and not (settings.rank or found.thawed or found.last_norm):
+        raise NoBound(plan.unbounded, advice=SETTLE)
+    return _explained(found, moved, plan.limit, sides, dict(names)) if found.ratio > LIMIT else found
 
 
-def _comparable(checkpoint: Checkpoint, base: Checkpoint, ours: str, theirs: str) -> bool:
-    dtypes = checkpoint.tensors[ours].dtype, base.tensors[theirs].dtype
-    whole = all(dtype in FLOATING and PRECISION.get(dtype, 0) >= 8 for dtype in dtypes)
-    return whole and checkpoint.tensors[ours].entries > 0 and not NOT_TRAINED.search(ours)
+def _since(checkpoint: Checkpoint, base: Checkpoint, reached: int) -> int:
+    """The step of a base that is an earlier checkpoint of the same run, beside the later one; 0 for any other base."""
+    ours, theirs = PurePosixPath(checkpoint.ref), PurePosixPath(base.ref)
+    before = checkpoint_step(base.ref)
+    beside = ours.parent.parent == theirs.parent.parent and ours.parent != theirs.parent
+    return before if before is not None and beside and checkpoint_step(checkpoint.ref) == reached and before < reached else 0
 
 
-def _measure(checkpoint: Checkpoint, base: Checkpoint, names: tuple[str, str], limit: Bound, steps: int, advance: Advance | None) -> _Moved:
-    """One pair. An entry may move by reach + drift |base|, twice that where every step rounds to 16 bits, and by rounding of storage."""
-    ours, theirs = names
-    slack = 2.0 if _narrow(checkpoint, ours) else 1.0
-    fine = 2.0 ** -_precision(checkpoint, ours)
-    coarse = fine + 2.0 ** -PRECISION[base.tensors[theirs].dtype] + (steps * 2.0**-24 if slack == 1.0 else 0.0)
-    ratio, finite = 0.0, True
-    sums = np.zeros(5)  # squares of movement and of its excess, of both sides, and their product
-    for after, before in _tiles(checkpoint, base, names, advance):
-        with np.errstate(invalid="ignore", over="ignore"):
-            delta, size = np.abs(after - before), np.abs(before)
-            room = slack * limit.drift * size + coarse * size + fine * np.abs(after) + TINY
-            ratio = max(ratio, float((delta / (slack * limit.reach + room)).max()))
-            beyond = np.maximum(delta - room, 0.0) / slack
-            sums += (delta @ delta, beyond @ beyond, size @ size, after @ after, after @ before)
-        finite = finite and bool(np.isfinite(sums).all())
-    squares, excess, weights, own, product = map(float, sums)
-    return _Moved(ours, checkpoint.tensors[ours].shape, ratio, squares, excess, weights, own, product, finite)
+def _plan(log: TrainingLog, settings: OptimizerSettings, window: Window) -> _Plan:
+    told_rates = None
+    try:
+        told_rates = schedule(log, settings.learning_rate, window)
+        if not told_rates.rates.any():
+            raise NoBound("every learning rate in the log is zero, which bounds nothing")
+        return _Plan(limit=bound(settings, told_rates.rates, told_rates.warm, told_rates.norms), schedule=told_rates, unbounded="")
+    except NoBound as error:
+        return _Plan(limit=UNBOUNDED, schedule=told_rates, unbounded=str(error))
 
 
-def _tiles(checkpoint: Checkpoint, base: Checkpoint, names: tuple[str, str], advance: Advance | None) -> Iterator[tuple[Array, Array]]:
-    """Stretches of both tensors as float64."""
-    total = checkpoint.tensors[names[0]].entries
-    for first in range(0, total, TILE_ENTRIES):
-        count = min(TILE_ENTRIES, total - first)
-        raw = [_raw(side, name, first, count) for side, name in zip((checkpoint, base), names, strict=True)]
-        if advance is not None:
-            advance(len(raw[0]) + len(raw[1]))
-        yield _float64(raw[0], checkpoint.tensors[names[0]].dtype), _float64(raw[1], base.tensors[names[1]].dtype)
-
-
-def _raw(side: Checkpoint, name: str, first: int, count: int) -> NDArray[np.uint8]:
-    size = itemsize(side.tensors[name].dtype)
-    raw = np.empty(count * size, dtype=np.uint8)
-    side.readinto(name, first * size, raw.data)
-    return raw
-
-
-def _float64(raw: NDArray[np.uint8], dtype: str) -> Array:
-    return raw.view(np.float64).copy() if dtype == "F64" else to_float32(raw, dtype).astype(np.float64)
-
-
-def _precision(checkpoint: Checkpoint, name: str) -> int:
-    """Bits of significand of a tensor's entries; float32 whose first entries are all bfloat16 numbers counts as those."""
-    dtype = checkpoint.tensors[name].dtype
-    if dtype == "F32":
-        raw = _raw(checkpoint, name, 0, min(4096, checkpoint.tensors[name].entries))
-        return 24 if np.any(raw.view(np.uint32) & 0xFFFF) else 8
-    return PRECISION[dtype]
-
-
-def _narrow(checkpoint: Checkpoint, name: str) -> bool:
-    return _precision(checkpoint, name) < 24
-
-
-def _verdict(moved: list[_Moved], limit: Bound, settings: OptimizerSettings, plan: Schedule, narrow: bool) -> Displacement:
+def _verdict(moved: list[Movement], plan: _Plan, settings: OptimizerSettings, sixteen: bool) -> Displacement:
     """The totals over all tensors."""
+    limit, told_rates = plan.limit, plan.schedule
     ratios = {item.name: _ratio(item, limit) for item in moved}
     largest = max(moved, key=lambda item: ratios[item.name])
-    total = float(plan.rates.sum())
-    whole = sqrt(sum(item.excess for item in moved)) / limit.reach
+    total = float(told_rates.rates.sum()) if told_rates else 0.0
+    drift = limit.drift * sqrt(sum(item.weights for item in moved)) if limit.norm == "model" else 0.0
+    whole = max(0.0, sqrt(sum(item.excess for item in moved)) - drift) / limit.reach
     matrices = [item for item in moved if len(item.shape) >= 2 and item.squares > 0]
     adaptive = not settings.name or "adam" in settings.name or settings.name in MUON
+    anew = () if told_rates and told_rates.warm else (ANEW,)
     return Displacement(
         checkpoint="",
         base="",
-        tensor="" if limit.norm == "model" else largest.name,
+        tensor="" if limit.norm == "model" or plan.unbounded else largest.name,
         ratio=whole if limit.norm == "model" else ratios[largest.name],
         norm=limit.norm,
-        rms=max(sqrt(item.squares / item.entries) for item in moved) / total,
+        rms=max(sqrt(item.squares / item.entries) for item in moved) / total if total else 0.0,
         tensors=len(moved),
         moved=sum(item.squares > 0 for item in moved),
         beyond=sum(ratios[item.name] > LIMIT for item in matrices),
         matrices=len(matrices),
         new=0,
-        steps=len(plan.rates) - 1,
+        steps=len(told_rates.rates) - 1 if told_rates else 0,
         rate_sum=total,
-        reach=limit.reach,
+        reach=limit.reach if isfinite(limit.reach) else 0.0,
         optimizer=settings.name or "AdamW (taken, not stated)",
         betas=(settings.betas or (0.9, 0.999)) if adaptive and settings.name not in LION else None,
         declared=bool(settings.name),
         stated=settings.stated,
         source=settings.source,
-        narrow=narrow,
-        assumptions=(*ALWAYS, *limit.assumptions),
-        doubts=(*plan.doubts, *limit.doubts),
-        logged=plan.last,
+        narrow=sixteen,
+        assumptions=(RATES, *anew, *limit.assumptions),
+        doubts=limit.doubts,
+        counting=told_rates.counting if told_rates else (),
+        unbounded=plan.unbounded,
+        logged=told_rates.last if told_rates else 0,
     )
 
 
-def _ratio(item: _Moved, limit: Bound) -> float:
+def _ratio(item: Movement, limit: Bound) -> float:
     """Movement over bound in the bound's own norm; for the model's norm a tensor alone is held against all of it."""
     if limit.norm == "entry" or (limit.matrix_reach is not None and len(item.shape) != 2):
         return item.ratio
     if limit.norm == "model":
-        return sqrt(item.excess) / limit.reach
-    size = sqrt(item.excess / item.entries)
+        return max(0.0, sqrt(item.excess) - limit.drift * sqrt(item.weights)) / limit.reach
+    size, before = sqrt(item.excess / item.entries), sqrt(item.weights / item.entries)
     if limit.matrix_reach is not None:
         return size / max(limit.matrix_reach * muon_factor(item.shape), limit.reach)
-    return size / (limit.reach * max(1.0, sqrt(item.weights / item.entries) + sqrt(item.squares / item.entries)))
+    if limit.scaled:
+        return size / (limit.reach * max(SMALL, before))
+    return size / (limit.reach * max(1.0, before + sqrt(item.squares / item.entries)))
 
 
-def _explained(
-    found: Displacement, moved: list[_Moved], limit: Bound, sides: tuple[Checkpoint, Checkpoint], partners: dict[str, str]
+def _with_papers(
+    found: Displacement, moved: list[Movement], sides: Sides, pairs: Alignment, log: TrainingLog, settings: OptimizerSettings
 ) -> Displacement:
+    """Adds what needs no bound: norms that the log holds, parts stated as frozen, and the rank of a stated adapter."""
+    partners = dict(pairs.pairs)
+    high, ranked = above_rank(moved, partners, sides, settings.rank, settings.whole) if settings.rank else ((), 0)
+    norms = (
+        None if any(not NOT_TRAINED.search(name) for name in (*pairs.only_left, *pairs.only_right)) else told(log, _ends(found, moved, log))
+    )
+    return replace(
+        found,
+        thawed=thawed(moved, settings.frozen),
+        rank=settings.rank,
+        above_rank=high,
+        ranked=ranked,
+        first_norm=norms[0] if norms else None,
+        last_norm=norms[1] if norms else None,
+    )
+
+
+def _ends(found: Displacement, moved: list[Movement], log: TrainingLog) -> Ends:
+    last = max((end_of(run) if run.claimed.get("global_step") else run.last_step for run in log.runs if run.training), default=0)
+    weights, own = (sqrt(float(np.sum([getattr(item, name) for item in moved]))) for name in ("weights", "own"))
+    end = found.reached if 0 < found.reached <= last else last
+    return Ends(start=found.since, end=end, base=weights, checkpoint=own, grain=max(item.grain for item in moved))
+
+
+def _explained(found: Displacement, moved: list[Movement], limit: Bound, sides: Sides, partners: dict[str, str]) -> Displacement:
     """Adds what would explain an excess without speaking against the log: vectors alone, matrices made anew, an update of low rank."""
     doubts = list(found.doubts)
     far = [item for item in moved if len(item.shape) >= 2 and _ratio(item, limit) > LIMIT]
@@ -251,29 +230,8 @@ def _explained(
         doubts.append("no matrix exceeds it, only vectors, which may hold statistics that no optimizer moves")
     elif found.norm != "model" and 2 * len(far) < found.matrices and all(abs(item.cosine) < RELATED for item in far):
         doubts.append(f"only {len(far)} of {found.matrices} matrices exceed it, and these were made anew, as a new head is")
-    if found.tensor and _low_rank(*sides, found.tensor, partners[found.tensor]):
+    if found.tensor and low_rank(sides, (found.tensor, partners[found.tensor])):
         doubts.append("the update has a low rank, as a merged adapter's has")
-    if found.tensor and _reencoded(sides[0], found.tensor):
+    if found.tensor and reencoded(sides[0], found.tensor):
         doubts.append("its entries are mostly zeros or few distinct numbers, as of pruned or quantized weights")
     return replace(found, doubts=tuple(doubts))
-
-
-def _low_rank(checkpoint: Checkpoint, base: Checkpoint, ours: str, theirs: str) -> bool:
-    """Whether a quarter of the directions of a matrix's movement (its first rows and columns) carry all of it but rounding."""
-    shape = checkpoint.tensors[ours].shape
-    if len(shape) != 2 or min(shape) < 16:
-        return False
-    count, wide = max(16, min(shape[0], LOW_RANK_BLOCK, (1 << 23) // shape[1])), slice(0, LOW_RANK_BLOCK)
-    after = rows(checkpoint, ours, 0, count)[:, wide].astype(np.float64)
-    before = rows(base, theirs, 0, count)[:, wide].astype(np.float64)
-    energy = np.linalg.svd(after - before, compute_uv=False) ** 2
-    rest = float(energy[max(1, len(energy) // 4) :].sum())
-    rounding = 2.0 ** -_precision(checkpoint, ours) + 2.0 ** -PRECISION[base.tensors[theirs].dtype]
-    return rest <= max(LOW_RANK_REST * float(energy.sum()), rounding**2 * float((before**2).sum()))
-
-
-def _reencoded(checkpoint: Checkpoint, name: str) -> bool:
-    """Whether a tenth of a matrix's first entries are zero, or none of its first rows holds more distinct numbers than a byte counts."""
-    sample = rows(checkpoint, name, 0, min(16, checkpoint.tensors[name].shape[0]))[:, : 1 << 14]
-    distinct = max(len(np.unique(row)) for row in sample)
-    return bool((sample == 0).mean() > 0.1) or (sample.shape[1] >= 1024 and distinct <= 256)

@@ -43,6 +43,8 @@ class Bound:
     reach: float
     drift: float
     matrix_reach: float | None = None  # Muon: for an (A, B) matrix, times its own factor
+    scaled: bool = False  # Adafactor: times the tensor's own root mean square
+    decided: float = 0.0  # SGD: share of the steps whose gradient's norm is logged
     assumptions: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
@@ -59,7 +61,9 @@ def adam_factor(betas: tuple[float, float], steps: int) -> Rates:
 
 
 def bound(settings: OptimizerSettings, rates: Rates, warm: int = 0, norms: Rates | None = None) -> Bound:
-    """The bound for learning rates (T,) of T steps; `warm` steps came before them, `norms` are the gradients' norms where all are known.
+    """The bound for learning rates (T,) of T steps; `warm` steps came before them.
+
+    `norms` (T,) are the gradients' norms, NaN where none is logged.
 
     Raises NoBound, with the reason, for an optimizer whose movement has no useful bound.
     """
@@ -71,11 +75,9 @@ def bound(settings: OptimizerSettings, rates: Rates, warm: int = 0, norms: Rates
     if name in LION:
         return Bound(norm="entry", reach=float(rates.sum()), drift=_drift(settings, rates), assumptions=_decay_note(settings))
     if name in SGD:
-        return _sgd(settings, rates, norms)
+        return _sgd(settings, rates, warm, norms)
     if name in ADAFACTOR:
-        note = "Adafactor clips the root mean square of its updates at 1"
-        decay = _decay_note(settings)
-        return Bound(norm="tensor", reach=float(rates.sum()), drift=_drift(settings, rates), assumptions=(note, *decay))
+        return _adafactor(settings, rates)
     if name in MUON:
         return _muon(settings, rates, warm)
     raise NoBound(f"{settings.source}: no bound is known for the optimizer {name[:40]!a}")
@@ -92,19 +94,51 @@ def _adam(settings: OptimizerSettings, rates: Rates, warm: int) -> Bound:
     return Bound(norm="entry", reach=float(rates @ factors), drift=_drift(settings, rates), assumptions=(*unsaid, *_decay_note(settings)))
 
 
-def _sgd(settings: OptimizerSettings, rates: Rates, norms: Rates | None) -> Bound:
-    """L2 over all weights: ||b_t|| <= C / (1 - mu); coupled decay enters by Groenwall's inequality."""
+def _adafactor(settings: OptimizerSettings, rates: Rates) -> Bound:
+    """Root mean square: sum a_t, or sum a_t s_t with s_(t+1) <= s_t (1 + a_t) where rates are in units of a tensor's own size s."""
+    notes = ("Adafactor clips the root mean square of its updates at 1", *_decay_note(settings))
+    reach = expm1(min(float(np.log1p(rates).sum()), 50.0)) if settings.scaled else float(rates.sum())
+    return Bound(norm="tensor", reach=reach, drift=_drift(settings, rates), scaled=settings.scaled, assumptions=notes)
+
+
+def _sgd(settings: OptimizerSettings, rates: Rates, warm: int, norms: Rates | None) -> Bound:
+    """L2 over all weights: sum w_i n_i with w_i = sum_{t>=i} a_t mu^(t-i), n_i a gradient's norm, clipped at C, or C where none is logged.
+
+    Nesterov's step i counts a_i + mu w_i instead, the larger of both is taken; dampening shrinks. A norm is given the least weight of
+    its step and its neighbours, as logs may name it by either. Coupled decay enters by Groenwall's inequality.
+    """
+    mu = _momentum(settings)
+    known = np.full(len(rates), np.nan) if norms is None else norms
+    logged = np.isfinite(known)
+    limits = [settings.clip] if settings.clip else [float(known[logged].max())] if logged[:-1].all() and logged.any() else []
+    if not limits:
+        raise NoBound(f"{settings.source}: SGD without clipping, and the log does not hold every step's gradient norm", advice=SETTLE)
+    weights = _weights(rates, mu)
+    padded = np.pad(weights, 1, mode="edge")
+    least = np.minimum(np.minimum(padded[:-2], padded[2:]), weights)
+    spared = float((least * np.maximum(limits[0] - np.where(logged, known, np.inf), 0.0)).sum())
+    before = mu * float(weights[0]) / (1 - mu) if warm else 0.0  # what momentum carries on from earlier steps
+    growth = min((settings.weight_decay or 0.0) * (float(weights.sum()) + before), 50.0)
+    reach = max((float(weights.sum()) + before) * limits[0] - spared, float(np.finfo(np.float64).tiny))
+    return Bound(norm="model", reach=reach * exp(growth), drift=growth * exp(growth), decided=float(logged.mean()))
+
+
+def _momentum(settings: OptimizerSettings) -> float:
     if settings.momentum is None or settings.weight_decay is None:
         raise NoBound(f"{settings.source}: momentum and weight decay of SGD are not stated", advice=SETTLE)
     if not 0 <= settings.momentum < 1:
         raise NoBound(f"{settings.source}: a momentum of {settings.momentum:g} leaves movement without a bound")
-    largest = float(norms.max()) if norms is not None and len(norms) else None
-    limits = [limit for limit in (settings.clip, largest) if limit is not None and limit > 0]
-    if not limits:
-        raise NoBound(f"{settings.source}: SGD without clipping, and the log does not hold every step's gradient norm", advice=SETTLE)
-    lasting = 1 / (1 - settings.momentum)
-    growth = min(settings.weight_decay * lasting * float(rates.sum()), 50.0)
-    return Bound(norm="model", reach=float(rates.sum()) * min(limits) * lasting * exp(growth), drift=growth * exp(growth))
+    return settings.momentum
+
+
+def _weights(rates: Rates, mu: float) -> Rates:
+    """How far one unit of gradient at each step moves the weights by the end, with Nesterov's momentum or without."""
+    weights, carried = np.empty_like(rates), 0.0
+    for index in range(len(rates) - 1, -1, -1):
+        carried = float(rates[index]) + mu * carried
+        weights[index] = carried
+    larger: Rates = np.maximum(weights, rates + mu * weights)
+    return larger
 
 
 def _muon(settings: OptimizerSettings, rates: Rates, warm: int) -> Bound:

@@ -21,6 +21,10 @@ from modelguard.types.logs import LogRecord, Run, TrainingLog
 RATE = re.compile(r"(?:^|[/_.\- ])(?:lr|learning[_ ]?rate)(?:$|[/_.\- 0-9])", re.IGNORECASE)
 NORM = re.compile(r"(?:^|[/_.\- ])grad(?:ient)?[_ ]?norm$", re.IGNORECASE)
 MANY_UPDATES = re.compile(r"^(?:train/)?(?:ppo|objective|policy|env)/|(?:^|/)reward(?:_std|_mean)?$", re.IGNORECASE)
+COUNTER = re.compile(
+    r"(?:^|/)(?:global_step|optimi[sz]er[_ ]steps?|optim[_ ]steps?|num_updates|n_updates|gradient[_ ]steps?|update[_ ]steps?)$"
+)
+MANY = 1.5  # updates a step: a counter that starts in the middle of an interval reads a little more than one
 COUNTS_UPDATES = ("hf-trainer", "llama-factory", "megatron", "deepspeed", "torchtitan", "nemo", "nanogpt")
 HF_NAMES = {"train/learning_rate", "train/epoch"}  # as the Hugging Face Trainer's reporters name them, by its optimizer steps
 MAX_STEPS = 4_000_000
@@ -30,54 +34,77 @@ Points = Sequence[tuple[int, float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """Rates (T,) of the steps that a log accounts for, in order; `warm` steps came before the first of them and are not in the log."""
+    """Rates (T,) of the steps that a log accounts for, in order; `warm` steps came before the first of them and are not counted.
+
+    `norms` (T,) holds the gradients' norms, NaN where none is logged.
+    """
 
     rates: NDArray[np.float64]
+    norms: NDArray[np.float64]
     warm: int
     last: int
-    norms: NDArray[np.float64] | None
-    doubts: tuple[str, ...]
+    counting: tuple[str, ...]  # why a step need not be one update
 
 
-def schedule(log: TrainingLog, peak: float | None = None) -> Schedule:
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The steps that count, after `first` up to `last`; all of them by default."""
+
+    first: int = 0
+    last: int = MAX_STEPS
+
+
+def schedule(log: TrainingLog, peak: float | None = None, window: Window | None = None) -> Schedule:
     """The schedule that a log tells of; runs that are not one another's copies are added up. `peak` is the declared learning rate.
 
-    Raises NoBound where the log holds no rates.
+    A window counts only where the log tells of one run. Raises NoBound where the log holds no rates.
     """
     runs = _distinct([run for run in log.runs if len(_points(run.records)) > 0])
     if not runs:
         raise NoBound("the log holds no learning rates, which bound how far the weights may move", advice="log the learning rate")
-    parts, warm = [], 0
-    for run in runs:
-        values, before = _of_run(run, peak)
-        parts.append(values)
-        warm = max(warm, before)
-    rates = np.concatenate(parts)
+    parts = [_of_run(run, peak, window if window is not None and len(runs) == 1 else Window()) for run in runs]
+    rates = np.concatenate([part.rates for part in parts])
+    warm = max(part.warm for part in parts)
     if len(rates) + warm > MAX_STEPS:
         raise NoBound(f"the log tells of more than {MAX_STEPS} steps, which are not added up")
+    if not len(rates):
+        raise NoBound("the log tells of no step between the two checkpoints", advice="commit the log of those steps")
     return Schedule(
         rates=np.append(rates, rates.max()),
+        norms=np.append(np.concatenate([part.norms for part in parts]), np.nan),
         warm=warm,
-        last=max(_end(run) for run in runs),
-        norms=_norms(runs, len(rates)),
-        doubts=tuple(dict.fromkeys(doubt for run in runs for doubt in _doubts(run, warm))),
+        last=max(end_of(run) for run in runs),
+        counting=tuple(dict.fromkeys(doubt for run, part in zip(runs, parts, strict=True) for doubt in _counting(run, part.late))),
     )
 
 
-def _of_run(run: Run, peak: float | None) -> tuple[NDArray[np.float64], int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """What one run adds: rates and norms of its steps, the steps before them, and of those the ones that its log leaves out."""
+
+    rates: NDArray[np.float64]
+    norms: NDArray[np.float64]
+    warm: int
+    late: int
+
+
+def _of_run(run: Run, peak: float | None, window: Window) -> _Part:
     """Rates of one run's steps over all its stretches (what was rolled back counts too), and the steps before its first record."""
     stretches = _stretches(_points(run.records))
     gap = _cadence(run)
     first = stretches[0][0][0]
     warm = 0 if first <= gap + 1 else first - gap
-    parts: list[NDArray[np.float64]] = []
+    rates: list[NDArray[np.float64]] = []
+    norms: list[NDArray[np.float64]] = []
     for index, points in enumerate(stretches):
         start = warm if index == 0 else max(0, points[0][0] - gap)
-        end = max(_end(run), points[-1][0]) if index == len(stretches) - 1 else points[-1][0] + gap - 1
-        if end - start + warm + sum(map(len, parts)) > MAX_STEPS:
+        end = max(end_of(run), points[-1][0]) if index == len(stretches) - 1 else points[-1][0] + gap - 1
+        if end - start + warm + sum(map(len, rates)) > MAX_STEPS:
             raise NoBound(f"{run.source}: more than {MAX_STEPS} steps, which are not added up")
-        parts.append(fill(points, start, end, peak))
-    return np.concatenate(parts), warm
+        cut = slice(max(0, window.first - start), max(0, window.last - start))
+        rates.append(fill(points, start, end, peak)[cut])
+        norms.append(_norms(run if len(stretches) == 1 else None, start, end)[cut])
+    return _Part(rates=np.concatenate(rates), norms=np.concatenate(norms), warm=max(warm, window.first), late=warm)
 
 
 def fill(points: Points, start: int, end: int, peak: float | None = None) -> NDArray[np.float64]:
@@ -167,28 +194,47 @@ def _cadence(run: Run) -> int:
     return max(run.cadence, gaps[len(gaps) // 2] if gaps else 0, int(run.claimed.get("logging_steps", 0)), 1)
 
 
-def _end(run: Run) -> int:
+def end_of(run: Run) -> int:
     """The step up to which a log accounts for training: its own claim, else one cadence less a step after its last record."""
     last = max(record.step for record in run.records)
     claimed = int(run.claimed.get("global_step", 0))
     return max(last, claimed) if claimed else last + _cadence(run) - 1
 
 
-def _norms(runs: Sequence[Run], steps: int) -> NDArray[np.float64] | None:
-    """The gradient norms, where every step of a single run logs one."""
-    if len(runs) != 1:
-        return None
-    norms = {record.step: value for record in runs[0].training for name, value in record.values.items() if NORM.search(name) and value >= 0}
-    return np.array(list(norms.values())) if len(norms) >= steps > 0 else None
+def _norms(run: Run | None, start: int, end: int) -> NDArray[np.float64]:
+    """The gradients' norms of steps start+1 … end by the step that they are logged at, the largest of several; NaN for the others."""
+    norms = np.full(end - start, np.nan)
+    for record in run.training if run is not None else ():
+        for name, value in record.values.items():
+            if start < record.step <= end and NORM.search(name) and 0 <= value < np.inf:
+                norms[record.step - start - 1] = np.fmax(norms[record.step - start - 1], value)
+    return norms
 
 
-def _doubts(run: Run, warm: int) -> Iterable[str]:
+def _counting(run: Run, late: int) -> Iterable[str]:
+    """Why a step of this log need not be one update, or its first step not the first."""
     if any(MANY_UPDATES.search(name) for record in run.records[:200] for name in record.values):
         yield "the log is of reinforcement learning, where several updates may stand behind one step"
+    if counter := _faster_counter(run):
+        yield f"the log's own {counter} counts several updates behind one step"
     if run.format not in COUNTS_UPDATES and not {name for record in run.records for name in record.values} >= HF_NAMES:
         yield f"a step of a log in the format {run.format} need not be one update"
-    if warm and run.format != "hf-trainer":
-        yield f"the log begins after step {warm}: what came before may lie elsewhere"
+    if late and run.format != "hf-trainer":
+        yield f"the log begins after step {late}: what came before may lie elsewhere"
+
+
+def _faster_counter(run: Run) -> str:
+    """The name of a column that counts updates and rises by more than one a step; empty without one."""
+    ends: dict[str, list[tuple[int, float]]] = {}
+    for record in run.training:
+        for name, value in record.values.items():
+            if COUNTER.search(name) and 0 <= value < 1e15:
+                ends.setdefault(name, []).append((record.step, value))
+    for name, points in sorted(ends.items()):
+        (first, low), (last, high) = points[0], points[-1]
+        if last > first and high - low > MANY * (last - first):
+            return f"{name[:40]!a}"
+    return ""
 
 
 def _distinct(runs: Sequence[Run]) -> list[Run]:

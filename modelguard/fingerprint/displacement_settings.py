@@ -37,6 +37,34 @@ SECOND_RATES = re.compile(
     r"|layer_?wise_lr|llrd|lr_groups|param_groups)"
 )
 LOW_RANK = ("use_peft", "peft", "lora", "use_lora", "qlora", "lora_r", "lora_rank", "peft_config", "load_in_4bit")
+RANKS = ("lora_r", "lora_rank", "lora_dim")
+WHOLE = ("modules_to_save", "lora_modules_to_save", "additional_target", "trainable_token_indices")  # beside an adapter
+# what makes the movement of a merged adapter one of a higher rank than the adapter's own
+RAISES_RANK = (
+    *("load_in_4bit", "load_in_8bit", "qlora", "use_dora", "lora_use_dora", "peft_use_dora", "use_rslora_merge", "relora", "relora_steps"),
+    *(
+        "rank_pattern",
+        "peft_init_lora_weights",
+        "init_lora_weights",
+        "pissa_init",
+        "loftq",
+        "loftq_config",
+        "quantization_bit",
+        "quantization_config",
+    ),
+)
+REPEATS = (
+    "num_ppo_epochs",
+    "ppo_epochs",
+    "num_iterations",
+    "num_mini_batches",
+    "updates_per_step",
+    "num_updates_per_step",
+    "gradient_steps",
+)
+FREEZES = re.compile(r"^(?:freeze|frozen)_([a-z][\w]{2,60})$")
+NAMED_FROZEN = ("freeze", "frozen", "freeze_modules", "frozen_modules", "frozen_parameters", "freeze_parameters", "frozen_layers")
+_PART = re.compile(r"^[A-Za-z][\w.]{2,100}$")
 
 
 def settings_of(folder: Folder | None, card: bytes | None, card_name: str) -> OptimizerSettings:
@@ -54,7 +82,8 @@ def settings_of(folder: Folder | None, card: bytes | None, card_name: str) -> Op
 def _completed(first: OptimizerSettings, second: OptimizerSettings) -> dict[str, Any]:
     """The numbers of the first paper, and of the second where the first is silent."""
     names = ("betas", "weight_decay", "momentum", "clip", "learning_rate")
-    return {name: getattr(second, name) if getattr(first, name) is None else getattr(first, name) for name in names}
+    numbers = {name: getattr(second, name) if getattr(first, name) is None else getattr(first, name) for name in names}
+    return numbers | {name: getattr(first, name) or getattr(second, name) for name in ("scaled", "rank", "whole", "frozen")}
 
 
 def from_card(card: bytes, name: str) -> OptimizerSettings:
@@ -69,12 +98,17 @@ def from_card(card: bytes, name: str) -> OptimizerSettings:
         name=match[1].lower() if match else "",
         betas=pairs[0] if pairs else None,
         weight_decay=_plain(lines.get("weight_decay")),
-        momentum=_plain(lines.get("momentum")),
+        momentum=_plain(lines.get("momentum")) if "momentum" in lines else _plain_sgd(match[1] if match else "", text),
         clip=_plain(lines.get("max_grad_norm")),
         learning_rate=_plain(lines.get("learning_rate")),
         source=name if match else "",
         obstacles=obstacles,
     )
+
+
+def _plain_sgd(name: str, text: str) -> float | None:
+    """0 for the Trainer's SGD, which has momentum only through additional arguments."""
+    return 0.0 if name.lower() == "sgd" and "No additional optimizer arguments" in text else None
 
 
 def _plain(text: str | None) -> float | None:
@@ -103,7 +137,15 @@ def from_config(data: bytes, name: str) -> OptimizerSettings:
     named = [str(value) for key, value in entries if key in NAMES and isinstance(value, str)]
     match = _NAME.match(named[0]) if named else None
     return OptimizerSettings(
-        name=match[1].lower() if match else "", betas=_betas(entries), source=name, obstacles=tuple(_obstacles(entries)), **values
+        name=match[1].lower() if match else "",
+        betas=_betas(entries),
+        source=name,
+        scaled=any(key == "scale_parameter" and value is True for key, value in entries),
+        obstacles=tuple(_obstacles(entries)),
+        rank=_rank(entries),
+        whole=tuple(sorted({part for key, value in entries if key in WHOLE for part in _parts(value)})),
+        frozen=tuple(sorted(_frozen(entries))),
+        **values,
     )
 
 
@@ -142,6 +184,32 @@ def _betas(entries: list[tuple[str, object]]) -> tuple[float, float] | None:
     return None if first is None or second is None else (first, second)
 
 
+def _rank(entries: list[tuple[str, object]]) -> int:
+    """The rank of a plain adapter; 0 where none is stated, or where merging one may leave a movement of a higher rank."""
+    for key, value in entries:
+        plain = ("default", True) if key.endswith("lora_weights") else (0,)
+        if key in RAISES_RANK and value not in (None, False, *plain):
+            return 0
+    stated = _one(entries, RANKS)
+    return int(stated) if stated is not None and 1 <= stated <= 1 << 16 else 0
+
+
+def _frozen(entries: list[tuple[str, object]]) -> Iterator[str]:
+    """Parts that are not trained: what `freeze_…: true` names, and lists of names."""
+    for key, value in entries:
+        match = FREEZES.match(key)
+        if match and value is True and key not in NAMED_FROZEN:
+            yield match[1]
+        elif key in NAMED_FROZEN:
+            yield from _parts(value)
+
+
+def _parts(value: object) -> Iterator[str]:
+    """Names of parts in a text or a list of texts; patterns are none, and are not tried."""
+    texts = re.split(r"[,\s]+", value) if isinstance(value, str) else value if isinstance(value, list) else ()
+    yield from (text.strip(".") for text in texts if isinstance(text, str) and _PART.match(text))
+
+
 def _obstacles(entries: list[tuple[str, object]]) -> Iterator[str]:
     second = next((key for key, value in entries if SECOND_RATES.search(key) and value not in (None, False)), None)
     if second:
@@ -149,5 +217,8 @@ def _obstacles(entries: list[tuple[str, object]]) -> Iterator[str]:
     low = next((key for key, value in entries if key in LOW_RANK and value not in (None, False, 0)), None)
     if low:
         yield f"it trains a low-rank adapter ({low[:40]})"
+    repeated = next((key for key, value in entries if key in REPEATS and (_number(value) or 0) > 1), None)
+    if repeated:
+        yield f"several updates stand behind one logged step ({repeated[:40]})"
     if any(key == "gradient_clip_algorithm" and value == "value" for key, value in entries):
         yield "it clips gradients by value, not by norm"

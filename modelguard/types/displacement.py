@@ -19,11 +19,32 @@ class OptimizerSettings:
     clip: float | None = None  # the gradient's largest L2 norm
     learning_rate: float | None = None  # the schedule's peak
     source: str = ""
+    scaled: bool = False  # Adafactor: rates are in units of each tensor's own size
     obstacles: tuple[str, ...] = ()  # settings under which no bound holds, such as several learning rates
+    rank: int = 0  # of the low-rank adapter that is trained in place of the weights; 0 where none is stated
+    whole: tuple[str, ...] = ()  # parts that are trained whole beside an adapter
+    frozen: tuple[str, ...] = ()  # parts that are not trained, as components of tensors' names
 
     @property
     def stated(self) -> bool:
         return bool(self.name) and (self.betas is not None or "adam" not in self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToldNorm:
+    """The L2 norm of weights as a log records it near one end of the training, against that of the weights themselves."""
+
+    name: str  # of the log's column
+    step: int  # that the log records it at
+    logged: float
+    own: float
+    tolerance: float  # rounding, and twice the log's largest change a step for each step between the record and the weights
+    exact: bool  # whether the record is of the very step of the weights, or of its neighbour
+    within: bool = False  # whether some other record, or two that follow one another, have the weights' norm between them
+
+    @property
+    def agrees(self) -> bool:
+        return abs(self.logged - self.own) <= self.tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +77,17 @@ class Displacement:
     narrow: bool  # 16-bit weights: half of the bound is room for rounding at every step
     assumptions: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()  # why an excess would not speak against the log
+    counting: tuple[str, ...] = ()  # why a step of this log need not be one update
+    unbounded: str = ""  # why no bound holds; the movement is then not judged, and `ratio` is 0
     reached: int = 0  # the step that the checkpoint's own folder states; 0 when it states none
+    since: int = 0  # the step that the base's folder states, where it is an earlier checkpoint of the same run
     logged: int = 0  # the last step that the log accounts for, with one cadence more
+    first_norm: ToldNorm | None = None  # against the base
+    last_norm: ToldNorm | None = None  # against the checkpoint
+    rank: int = 0  # of the adapter that the settings state
+    ranked: int = 0  # matrices whose movement was held against it
+    above_rank: tuple[str, ...] = ()  # of them, those whose movement has a higher one
+    thawed: tuple[str, ...] = ()  # tensors that moved though the settings say that they are frozen
 
     @property
     def unseen(self) -> float:
