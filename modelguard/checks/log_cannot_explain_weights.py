@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from modelguard.types.displacement import Displacement, ToldNorm
-from modelguard.types.findings import Claim, Level, Numbers, found, ok, unknown
+from modelguard.types.findings import Claim, Level, Numbers, found, not_applicable, ok, unknown
 
 LIMIT = 1.01  # times the bound
 STILL = 1e-3  # root mean square movement over the sum of rates, below which training left next to no trace
@@ -38,7 +38,7 @@ def check(displacement: Displacement) -> Iterator[Claim]:
 
 
 def _unbounded(item: Displacement) -> Claim:
-    return unknown(f"the log does not bound the movement: {item.unbounded}", where=item.checkpoint, settle=SETTLE)
+    return not_applicable(f"no bound is held against the movement: {item.unbounded}")
 
 
 def _norms(item: Displacement, first: ToldNorm, last: ToldNorm) -> Iterator[Claim]:
@@ -110,9 +110,7 @@ def _movement(item: Displacement) -> Claim:
     if item.ratio > LIMIT:
         return _beyond(item)
     if not item.declared and item.moved:
-        return unknown(
-            "no paper names the optimizer, and the weights moved within the widest bound", numbers=_numbers(item), settle=DECLARE
-        )
+        return not_applicable("no paper names the optimizer, and the weights moved within the widest bound")
     if item.moved == 0 and item.new == 0:
         return found(
             f"the log tells of {item.steps} steps of training, and none of {item.tensors} tensors differs from {item.base}",
