@@ -14,6 +14,7 @@ from modelguard.blobs.git_object import GitFolder, open_entry
 from modelguard.blobs.hub import open_hub
 from modelguard.checkpoints.base import Checkpoint, nbytes, parameters
 from modelguard.checkpoints.opening import find_entry, open_checkpoint
+from modelguard.checkpoints.optimizer_state import optimizer_state_of
 from modelguard.checkpoints.peft import fit
 from modelguard.declaration import declare
 from modelguard.errors import CannotRead
@@ -30,6 +31,7 @@ from modelguard.types.displacement import Displacement
 from modelguard.types.evidence import EVIDENCE_NAMES, Evidence
 from modelguard.types.findings import Absence, Missing
 from modelguard.types.logs import TrainingLog
+from modelguard.types.optimizer_state import OptimizerState
 from modelguard.types.weights import ActivationComparison, AdapterFit, CheckpointFacts, Comparison, Relation
 
 MAX_BASES_COMPARED = 4
@@ -217,6 +219,17 @@ class _Collector:
         if isinstance(log, Missing) and log.kind is Absence.ABSENT and self.change.kind is ModelKind.ADAPTER:
             return Missing(log.why, advice=log.advice, kind=Absence.INAPPLICABLE)
         return log
+
+    @cached_property
+    def optimizer_state(self) -> OptimizerState | Missing:
+        if self._world.headers_only:
+            return Missing("only headers, papers and logs are read here", kind=Absence.INAPPLICABLE)
+        folder = self._world.folder(self._directory)
+        state = attempt(lambda: optimizer_state_of(folder, self._directory), what="reading the optimizer's state")
+        # a state in a form that is not read says nothing against the log, which was read
+        if isinstance(state, Missing) and state.kind is Absence.BROKEN:
+            return Missing(state.why, advice=state.advice)
+        return state
 
     @cached_property
     def displacement(self) -> Displacement | Missing:

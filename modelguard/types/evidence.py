@@ -8,6 +8,7 @@ from modelguard.types.changes import Declaration, ModelChange
 from modelguard.types.displacement import Displacement
 from modelguard.types.findings import Missing
 from modelguard.types.logs import TrainingLog
+from modelguard.types.optimizer_state import OptimizerState
 from modelguard.types.weights import ActivationComparison, AdapterFit, CheckpointFacts, Comparison
 
 
@@ -23,6 +24,7 @@ class Evidence:
     adapter: AdapterFit | Missing
     activations: ActivationComparison | Missing
     log: TrainingLog | Missing
+    optimizer_state: OptimizerState | Missing  # the counts and settings in optimizer.pt and scheduler.pt beside the weights
     displacement: Displacement | Missing  # the way from the base to the checkpoint, held against the log
 
 
