@@ -22,7 +22,7 @@ from modelguard.evidence import facts, only_log
 from modelguard.exhibits import exhibits
 from modelguard.fingerprint.activations import compare_activations
 from modelguard.fingerprint.compare import compare
-from modelguard.fingerprint.displacement import LIMIT, held_against, with_doubts
+from modelguard.fingerprint.displacement import held_against, with_doubts
 from modelguard.fingerprint.displacement_settings import settings_of
 from modelguard.logs.base import Loader, assemble, looks_like_log
 from modelguard.logs.continuity import checkpoint_step
@@ -140,7 +140,7 @@ def _held_against(log: TrainingLog | Missing, options: argparse.Namespace) -> Di
 def _moved_between(checkpoint: str, base: str, log: TrainingLog, reach: Reach) -> Displacement | Missing:
     """The displacement of one named checkpoint from another. The papers beside the checkpoint state the optimizer.
 
-    The two are compared only where the movement exceeds the bound, to see what but training would explain it.
+    The two are compared only where something speaks against the log, to see what but training would explain it.
     """
     folder, ours = open_reference(checkpoint, reach)
     _, theirs = open_reference(base, reach)
@@ -155,7 +155,7 @@ def _moved_between(checkpoint: str, base: str, log: TrainingLog, reach: Reach) -
             reach.progress("holding the log against the weights", min(done, total), total)
 
     found = held_against(ours, theirs, log, settings, reached=_reached(checkpoint, folder), advance=advance)
-    if isinstance(found, Missing) or found.ratio <= LIMIT:
+    if isinstance(found, Missing) or not found.telling:
         return found
     return with_doubts(found, compare(ours, theirs), consequence=False)
 

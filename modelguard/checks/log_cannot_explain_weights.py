@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelguard.types.displacement import Displacement, ToldNorm
+from modelguard.types.displacement import LIMIT, Displacement, ToldNorm
 from modelguard.types.findings import Claim, Level, Numbers, found, not_applicable, ok, unknown
 
-LIMIT = 1.01  # times the bound
 STILL = 1e-3  # root mean square movement over the sum of rates, below which training left next to no trace
 MIN_STEPS = 20  # fewer steps may well leave little
 SETTLE = "the whole log, the exact base, or the optimizer's settings (its betas, parameter groups, weight decay)"
@@ -29,7 +28,7 @@ def check(displacement: Displacement) -> Iterator[Claim]:
     yield _unbounded(item) if item.unbounded else _movement(item)
     if item.reached > item.logged > 0:
         yield _ahead(item)
-    if item.first_norm is not None and item.last_norm is not None:
+    if item.placed and item.first_norm is not None and item.last_norm is not None:
         yield from _norms(item, item.first_norm, item.last_norm)
     if item.thawed:
         yield _thawed(item)
@@ -43,8 +42,6 @@ def _unbounded(item: Displacement) -> Claim:
 
 def _norms(item: Displacement, first: ToldNorm, last: ToldNorm) -> Iterator[Claim]:
     """Both ends of the logged norm. That one end fits shows that the column is of these weights; without that it says nothing."""
-    if not (first.agrees or last.agrees):
-        return
     wrong, what, whose = (last, item.checkpoint, "the checkpoint") if first.agrees else (first, item.base, "the base")
     numbers: Numbers = {
         "logged_norm": float(f"{wrong.logged:.7g}"),

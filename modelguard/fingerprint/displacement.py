@@ -26,12 +26,11 @@ from modelguard.fingerprint.displacement_measure import (
 from modelguard.fingerprint.displacement_norms import Ends, told
 from modelguard.fingerprint.displacement_schedule import MAX_STEPS, Schedule, Window, end_of, schedule
 from modelguard.logs.continuity import checkpoint_step
-from modelguard.types.displacement import Displacement, OptimizerSettings
+from modelguard.types.displacement import LIMIT, Displacement, OptimizerSettings
 from modelguard.types.findings import Absence, Missing
 from modelguard.types.logs import TrainingLog
 from modelguard.types.weights import Comparison, Relation
 
-LIMIT = 1.01  # a movement of one per cent above the bound, rounding allowed for, is no accident of arithmetic
 RATES = "no group of weights had a higher rate than the one in the log"
 ANEW = "an optimizer that started anew with the log"
 RELATED = 0.2  # cosine with the base below which a matrix was made anew: training on keeps most of it
@@ -55,7 +54,7 @@ def held_against(
         found = displacement(checkpoint, base, log, settings, reached=reached, advance=advance)
     except NoBound as error:
         return Missing(str(error), advice=error.advice, kind=Absence.ABSENT)
-    if found.declared or found.ratio > LIMIT or found.reached > found.logged or not found.moved or found.last_norm is not None:
+    if found.declared or found.ratio > LIMIT or found.reached > found.logged or not found.moved or found.placed or found.thawed:
         return found
     why = f"no paper names the optimizer; the weights moved {found.ratio:.2f} of what the logged rates allow to AdamW with its usual betas"
     return Missing(why, advice=SETTLE, kind=Absence.ABSENT)
@@ -117,7 +116,7 @@ def displacement(
     found = _verdict(moved, plan, settings, all(narrow(checkpoint, ours) for ours, _ in names))
     found = replace(found, checkpoint=checkpoint.ref, base=base.ref, new=len(pairs.only_left), reached=reached, since=since)
     found = _with_papers(found, moved, sides, pairs, log, settings)
-    if plan.unbounded and not (settings.rank or found.thawed or found.last_norm):
+    if plan.unbounded and not (found.ranked or found.thawed or found.placed):
         raise NoBound(plan.unbounded, advice=SETTLE)
     return _explained(found, moved, plan.limit, sides, dict(names)) if found.ratio > LIMIT else found
 
@@ -219,7 +218,8 @@ def _ends(found: Displacement, moved: list[Movement], log: TrainingLog) -> Ends:
     last = max((end_of(run) if run.claimed.get("global_step") else run.last_step for run in log.runs if run.training), default=0)
     weights, own = (sqrt(float(np.sum([getattr(item, name) for item in moved]))) for name in ("weights", "own"))
     end = found.reached if 0 < found.reached <= last else last
-    return Ends(start=found.since, end=end, base=weights, checkpoint=own, grain=max(item.grain for item in moved))
+    grain, entries = max(item.grain for item in moved), sum(item.entries for item in moved)
+    return Ends(start=found.since, end=end, base=weights, checkpoint=own, grain=grain, entries=entries)
 
 
 def _explained(found: Displacement, moved: list[Movement], limit: Bound, sides: Sides, partners: dict[str, str]) -> Displacement:

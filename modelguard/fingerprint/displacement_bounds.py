@@ -44,7 +44,6 @@ class Bound:
     drift: float
     matrix_reach: float | None = None  # Muon: for an (A, B) matrix, times its own factor
     scaled: bool = False  # Adafactor: times the tensor's own root mean square
-    decided: float = 0.0  # SGD: share of the steps whose gradient's norm is logged
     assumptions: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
@@ -120,7 +119,7 @@ def _sgd(settings: OptimizerSettings, rates: Rates, warm: int, norms: Rates | No
     before = mu * float(weights[0]) / (1 - mu) if warm else 0.0  # what momentum carries on from earlier steps
     growth = min((settings.weight_decay or 0.0) * (float(weights.sum()) + before), 50.0)
     reach = max((float(weights.sum()) + before) * limits[0] - spared, float(np.finfo(np.float64).tiny))
-    return Bound(norm="model", reach=reach * exp(growth), drift=growth * exp(growth), decided=float(logged.mean()))
+    return Bound(norm="model", reach=reach * exp(growth), drift=growth * exp(growth))
 
 
 def _momentum(settings: OptimizerSettings) -> float:

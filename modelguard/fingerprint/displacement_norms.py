@@ -24,18 +24,25 @@ PART = re.compile(r"^(?:[\w\-]{1,40}/)?l2_norm/param/")  # Composer's OptimizerM
 SINGLE = 1e-5  # relative rounding of a sum in float32 over many entries
 SHARP = 1e-2  # of the norm: a wider tolerance tells no weights apart
 MOST_DIGITS = 6
+UNRELATED = 64.0  # six deviations, where a hundredth of the entries carry the norm
 Series = Sequence[tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
-    """What the norms of the log are held against: steps and L2 norms of base and checkpoint, and the relative rounding of both."""
+    """What the norms of the log are held against: steps and L2 norms of base and checkpoint, and the relative rounding of their entries."""
 
     start: int
     end: int
     base: float
     checkpoint: float
-    grain: float
+    grain: float  # of one entry
+    entries: int
+
+    @property
+    def rounding(self) -> float:
+        """Of a norm: roundings of many entries are unrelated and cancel out, but for their own energy."""
+        return self.grain * min(1.0, UNRELATED / sqrt(self.entries)) + self.grain**2
 
 
 def told(log: TrainingLog, ends: Ends) -> tuple[ToldNorm, ToldNorm] | None:
@@ -51,7 +58,7 @@ def told(log: TrainingLog, ends: Ends) -> tuple[ToldNorm, ToldNorm] | None:
     def held(step: int, own: float) -> ToldNorm:
         at, logged = min(series, key=lambda point: (abs(point[0] - step), point[0]))
         gap = max(1, abs(at - step))
-        tolerance = written.rounding(logged) + (ends.grain + SINGLE) * own + 2 * change * gap
+        tolerance = written.rounding(logged) + (ends.rounding + SINGLE) * own + 2 * change * gap
         within = bool(values.min() - tolerance <= own <= values.max() + tolerance)
         return ToldNorm(name=name, step=at, logged=logged, own=own, tolerance=tolerance, exact=gap <= 1, within=within)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LIMIT = 1.01  # a movement of one per cent above the bound, rounding allowed for, is no accident of arithmetic
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerSettings:
@@ -93,3 +95,14 @@ class Displacement:
     def unseen(self) -> float:
         """The share of the sum of learning rates that a log must lose before this checkpoint would show it, if the log is whole."""
         return max(0.0, 1.0 - self.ratio)
+
+    @property
+    def placed(self) -> bool:
+        """Whether one end of a logged norm fits the weights, which shows that it is theirs."""
+        return any(norm is not None and norm.agrees for norm in (self.first_norm, self.last_norm))
+
+    @property
+    def telling(self) -> bool:
+        """Whether anything here may speak against the log, so that it is worth asking what but training would explain it."""
+        astray = self.placed and any(norm is not None and not norm.agrees for norm in (self.first_norm, self.last_norm))
+        return self.ratio > LIMIT or astray or bool(self.thawed or self.above_rank)
