@@ -62,6 +62,8 @@ def _norms(item: Displacement, first: ToldNorm, last: ToldNorm) -> Iterator[Clai
     reasons = [*item.doubts]
     if wrong is last and wrong.within:
         reasons.append("earlier records hold norms on both sides of it, as those of an averaged or an earlier checkpoint")
+    if wrong is first and item.renewed:
+        reasons.append(f"{item.renewed} matrices were made anew, as a new head is")
     if reasons:
         yield unknown(f"{text}; {'; '.join(reasons)}", numbers=numbers, where=what, settle="the checkpoint of the log's last step")
         return
@@ -98,7 +100,7 @@ def _ahead(item: Displacement) -> Claim:
     text = f"the checkpoint says that it is of step {item.reached}, the log accounts for {item.logged}"
     numbers = {"checkpoint_step": item.reached, "logged_step": item.logged}
     settle = "the log of the last steps"
-    if doubts := (*item.doubts, *item.counting):
+    if doubts := (*item.doubts, *item.caveats):
         return unknown(f"{text}; {doubts[0]}", numbers=numbers, where=item.checkpoint, settle=settle)
     return found(text, severity=Level.HIGH, confidence=Level.HIGH, numbers=numbers, where=item.checkpoint, settle=settle)
 
@@ -141,7 +143,7 @@ def _beyond(item: Displacement) -> Claim:
         f"{what} moved {item.ratio:.2f} times as far from {item.base} as the {item.steps} logged steps of {item.optimizer}{_betas(item)} "
         f"can move it{places}"
     )
-    reasons = [*item.doubts, *item.counting, *(() if item.declared else ("no paper names the optimizer",))]
+    reasons = [*item.doubts, *item.caveats, *(() if item.declared else ("no paper names the optimizer",))]
     if reasons:
         settle = SETTLE if item.declared else DECLARE
         return unknown(f"{text}; {'; '.join(reasons)}", numbers=_numbers(item), where=item.tensor or item.checkpoint, settle=settle)

@@ -118,7 +118,7 @@ def displacement(
     found = _with_papers(found, moved, sides, pairs, log, settings)
     if plan.unbounded and not (found.ranked or found.thawed or found.placed):
         raise NoBound(plan.unbounded, advice=SETTLE)
-    return _explained(found, moved, plan.limit, sides, dict(names)) if found.ratio > LIMIT else found
+    return _explained(found, moved, plan.limit, sides, dict(names)) if found.telling else found
 
 
 def _since(checkpoint: Checkpoint, base: Checkpoint, reached: int) -> int:
@@ -173,8 +173,7 @@ def _verdict(moved: list[Movement], plan: _Plan, settings: OptimizerSettings, si
         source=settings.source,
         narrow=sixteen,
         assumptions=(RATES, *anew, *limit.assumptions),
-        doubts=limit.doubts,
-        counting=told_rates.counting if told_rates else (),
+        caveats=(*limit.doubts, *(told_rates.counting if told_rates else ())),
         unbounded=plan.unbounded,
         logged=told_rates.last if told_rates else 0,
     )
@@ -223,15 +222,18 @@ def _ends(found: Displacement, moved: list[Movement], log: TrainingLog) -> Ends:
 
 
 def _explained(found: Displacement, moved: list[Movement], limit: Bound, sides: Sides, partners: dict[str, str]) -> Displacement:
-    """Adds what would explain an excess without speaking against the log: vectors alone, matrices made anew, an update of low rank."""
-    doubts = list(found.doubts)
-    far = [item for item in moved if len(item.shape) >= 2 and _ratio(item, limit) > LIMIT]
-    if found.norm != "model" and not far:
-        doubts.append("no matrix exceeds it, only vectors, which may hold statistics that no optimizer moves")
-    elif found.norm != "model" and 2 * len(far) < found.matrices and all(abs(item.cosine) < RELATED for item in far):
-        doubts.append(f"only {len(far)} of {found.matrices} matrices exceed it, and these were made anew, as a new head is")
+    """Adds what would explain it without speaking against the log: vectors alone, matrices made anew, an update of low rank."""
+    matrices = [item for item in moved if len(item.shape) >= 2 and item.squares > 0]
+    renewed = sum(abs(item.cosine) < RELATED for item in matrices)
+    far = [item for item in matrices if _ratio(item, limit) > LIMIT]
+    caveats, doubts = list(found.caveats), list(found.doubts)
+    if found.norm != "model" and not far and found.ratio > LIMIT:
+        caveats.append("no matrix exceeds it, only vectors, which may hold statistics that no optimizer moves")
+    elif found.norm != "model" and 2 * len(far) < found.matrices and far and all(abs(item.cosine) < RELATED for item in far):
+        caveats.append(f"only {len(far)} of {found.matrices} matrices exceed it, and these were made anew, as a new head is")
     if found.tensor and low_rank(sides, (found.tensor, partners[found.tensor])):
-        doubts.append("the update has a low rank, as a merged adapter's has")
-    if found.tensor and reencoded(sides[0], found.tensor):
+        caveats.append("the update has a low rank, as a merged adapter's has")
+    largest = max(matrices, key=lambda item: (item.squares, item.name), default=None)
+    if any(reencoded(sides[0], name) for name in {found.tensor, largest.name if largest else ""} if name):
         doubts.append("its entries are mostly zeros or few distinct numbers, as of pruned or quantized weights")
-    return replace(found, doubts=tuple(doubts))
+    return replace(found, doubts=tuple(doubts), caveats=tuple(caveats), renewed=renewed if 2 * renewed < len(matrices) else 0)

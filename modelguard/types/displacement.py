@@ -78,8 +78,9 @@ class Displacement:
     source: str
     narrow: bool  # 16-bit weights: half of the bound is room for rounding at every step
     assumptions: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()  # why an excess would not speak against the log
-    counting: tuple[str, ...] = ()  # why a step of this log need not be one update
+    doubts: tuple[str, ...] = ()  # why nothing here would speak against the log
+    caveats: tuple[str, ...] = ()  # why an excess over the bound alone would not, such as steps that need not be one update
+    renewed: int = 0  # matrices that bear no likeness to the base's, as a new head, where most do
     unbounded: str = ""  # why no bound holds; the movement is then not judged, and `ratio` is 0
     reached: int = 0  # the step that the checkpoint's own folder states; 0 when it states none
     since: int = 0  # the step that the base's folder states, where it is an earlier checkpoint of the same run

@@ -285,3 +285,21 @@ def test_gradient_norms_at_some_steps_tighten_only_those() -> None:
         reaches.append(bound(stated, plan.rates, plan.warm, plan.norms).reach)
     assert reaches[0] == pytest.approx(0.1 * 0.1 + 1e-3, rel=0.02)
     assert reaches[1] == pytest.approx(0.1 * 0.82 + 1e-3, rel=0.02)
+
+
+def test_a_new_head_under_an_old_name_explains_another_norm_of_the_base() -> None:
+    base = model()
+    start = {**base, "layers.1.mlp.weight": model(9)["layers.1.mlp.weight"] * 1.5}
+    after = moved(start, 0.01)
+    (claim,) = of_norms(claims(arrays(after), arrays(base), told(100, between(start, after)), OptimizerSettings(name="prodigy")))
+    assert claim.status is Status.UNKNOWN
+    assert "made anew" in claim.text
+
+
+def test_pruned_weights_explain_another_norm_and_another_rank() -> None:
+    base = model()
+    after = {name: value * 1.05 for name, value in base.items()}
+    pruned = {name: value * (np.abs(value) > 0.07) for name, value in after.items()}
+    for stated in (ADAM, from_config(LORA, "c.yaml"), replace(ADAM, frozen=("norm",))):
+        told_norms = told(100, between(base, after))
+        assert all(claim.status is not Status.FOUND for claim in claims(arrays(pruned), arrays(base), told_norms, stated))
