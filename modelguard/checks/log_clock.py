@@ -1,4 +1,4 @@
-"""A clock of the training log that runs backwards, is too even, or begins before its file.
+"""A clock of the training log that runs backwards, is too even, begins before its file or ends after its commit.
 
 The wall clock alone proves nothing, and is never of high severity: machines correct it, and zones and daylight saving move it by hours.
 """
@@ -18,6 +18,7 @@ LEVELS = {
     "zone": (Level.LOW, Level.LOW),
     "even": (Level.MEDIUM, Level.MEDIUM),
     "early": (Level.MEDIUM, Level.MEDIUM),
+    "late": (Level.LOW, Level.LOW),
 }
 
 

@@ -1,8 +1,8 @@
 """Stretches of the training log that stand elsewhere too.
 
 Many records in a row with the losses (and gradient norms) of other steps, or of the middle of another run of the repository, do not
-come about twice. Runs that begin alike, replays after a rollback and one run that is logged twice are honest, and are known by
-where the stretch begins.
+come about twice, and neither do losses that are another stretch's times one number plus another. Runs that begin alike, replays after
+a rollback and one run that is logged twice are honest, and are known by where the stretch begins.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ LEVELS = {
     "copied-norms": (Level.HIGH, Level.HIGH),
     "copied": (Level.MEDIUM, Level.HIGH),
     "spliced": (Level.MEDIUM, Level.HIGH),
+    "affine": (Level.MEDIUM, Level.HIGH),
+    "affine-run": (Level.LOW, Level.MEDIUM),
 }
 
 

@@ -60,11 +60,12 @@ def read_runs(name: str, source: Source) -> tuple[Run, ...] | None:
     return _read(name, opened(source)).runs
 
 
-def assemble(files: Mapping[str, Source]) -> TrainingLog | Missing:
+def assemble(files: Mapping[str, Source], *, committed: float | None = None) -> TrainingLog | Missing:
     """Everything that these files tell of training, or why there is nothing.
 
     A file that must be a log and cannot be read makes the whole evidence broken; another log that cannot be read is listed
-    as unread. Files of one run are joined, and a state that is the beginning of a longer one is counted once.
+    as unread. Files of one run are joined, and a state that is the beginning of a longer one is counted once. `committed` is when the
+    commit was made that holds the files (unix seconds), where there is one.
     """
     found = _Found()
     _read_all(files, found)
@@ -75,14 +76,14 @@ def assemble(files: Mapping[str, Source]) -> TrainingLog | Missing:
     if not found.runs:
         why = "; ".join(("no training log was found", *unread[:1]))
         return Missing(why, advice="commit the trainer's log beside the weights, such as trainer_state.json")
-    described = attempt(lambda: _described(tuple(found.runs)), what="the continuity of the training log")
+    described = attempt(lambda: _described(tuple(found.runs), committed), what="the continuity of the training log")
     if isinstance(described, Missing):
         return described
     return TrainingLog(runs=described, unread=unread, usage=tuple(sorted(found.usage, key=lambda usage: usage.source)))
 
 
-def _described(runs: tuple[Run, ...]) -> tuple[Run, ...]:
-    return examined(without_beginnings(tuple(describe(run) for run in share_claims(join(runs)))))
+def _described(runs: tuple[Run, ...], committed: float | None) -> tuple[Run, ...]:
+    return examined(without_beginnings(tuple(describe(run) for run in share_claims(join(runs)))), committed)
 
 
 def _read_all(files: Mapping[str, Source], found: _Found) -> None:

@@ -1,10 +1,11 @@
-"""The wall clock of a log, process by process: whether it runs backwards, is too even, or begins before its file.
+"""The wall clock of a log, process by process: whether it runs backwards, is too even, begins before its file or ends after its commit.
 
 A clock says little: machines correct theirs, zones and daylight saving move it by whole hours, and a log may be written late.
 """
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
@@ -17,18 +18,21 @@ HOURS = 3600.0
 AROUND = 120.0  # seconds around a whole hour that a change of zone may take
 EVEN = 50  # records with the very same time a step
 EARLY = 60.0  # seconds that a record may precede the start in its file's name
+ZONES = 26 * HOURS  # by which two zones may differ
+DAY = 24 * HOURS  # by which the clocks of a trainer and a committer may differ without a word
 _STARTED = re.compile(r"\.tfevents\.(\d{9,11})\.")
+_DATED = re.compile(r"(?:^|/)(?:offline-)?run-(\d{8})_(\d{6})-[^/]{1,80}(?:/|$)")  # W&B names a folder by the start, in local time
 
 Moment = tuple[int, float]  # step, unix seconds
 
 
-def clock(run: Run) -> Iterator[Identity]:
-    """What the times of a run's training records come to."""
+def clock(run: Run, committed: float | None = None) -> Iterator[Identity]:
+    """What the times of a run's training records come to; `committed` is when the commit was made that holds the log, in unix seconds."""
     sessions = [_moments(list(part)) for _, part in groupby(run.training, key=lambda entry: entry.session)]
     timed = [moments for moments in sessions if len(moments) > 1]
     if not timed:
         return
-    broken = [*_back(timed), *_even(timed), *_early(run, sessions)]
+    broken = [*_back(timed), *_even(timed), *_early(run, sessions), *_late(timed, committed)]
     count = sum(map(len, timed))
     if not broken:
         text = f"the times of {count} records only grow"
@@ -72,10 +76,31 @@ def _even(sessions: Sequence[Sequence[Moment]]) -> Iterator[Identity]:
 
 def _early(run: Run, sessions: Sequence[Sequence[Moment]]) -> Iterator[Identity]:
     """A first record before the second in which, by its name, the file was opened."""
-    match = _STARTED.search(run.source)
-    if match is None or not sessions or not sessions[0]:
+    started, slack = _started(run.source)
+    if started is None or not sessions or not sessions[0]:
         return
     first = min(time for _, time in sessions[0])
-    if int(match[1]) - first > EARLY:
-        text = f"the first record is {int(match[1]) - first:.0f} s older than the start in the file's name"
-        yield Identity(rule=RULE, name="early", standing=Standing.BROKEN, text=text, numbers={"seconds": int(match[1]) - first})
+    if started - first > slack:
+        text = f"the first record is {started - first:.0f} s older than the start in the file's name"
+        yield Identity(rule=RULE, name="early", standing=Standing.BROKEN, text=text, numbers={"seconds": started - first})
+
+
+def _started(source: str) -> tuple[float | None, float]:
+    """The start that a path names, and by how many seconds it may be off: event files name unix seconds, W&B's folders a local time."""
+    if match := _STARTED.search(source):
+        return float(match[1]), EARLY
+    if dated := _DATED.search(source):
+        try:
+            moment = datetime.datetime.strptime(dated[1] + dated[2], "%Y%m%d%H%M%S").replace(tzinfo=datetime.UTC)
+        except ValueError:
+            return None, 0.0
+        return moment.timestamp(), ZONES
+    return None, 0.0
+
+
+def _late(sessions: Sequence[Sequence[Moment]], committed: float | None) -> Iterator[Identity]:
+    """A record of a time after the commit that holds it: a clock was wrong, or the times were made up."""
+    step, last = max(((step, time) for moments in sessions for step, time in moments), key=lambda moment: moment[1])
+    if committed is not None and last - committed > DAY:
+        text = f"the record of step {step} is {(last - committed) / DAY:.1f} days younger than the commit that holds it"
+        yield Identity(rule=RULE, name="late", standing=Standing.BROKEN, text=text, numbers={"step": step, "seconds": last - committed})

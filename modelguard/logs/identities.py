@@ -12,6 +12,7 @@ from functools import partial
 from itertools import groupby, pairwise
 
 from modelguard.attempt import attempt
+from modelguard.logs.affine import affine, shape
 from modelguard.logs.clock import RULE as CLOCK
 from modelguard.logs.clock import clock
 from modelguard.logs.numerals import RULE as NUMERALS
@@ -30,9 +31,14 @@ EPOCH_SLACK = 0.02  # of the steps of an epoch, beside the one step by which par
 _RUNTIME, _RATE = "_runtime", "_steps_per_second"
 
 
-def examined(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """The runs with every relation that their values keep, break or leave open."""
-    return tuple(replace(run, identities=(*run.identities, *_all(run, runs[:index]))) for index, run in enumerate(runs))
+def examined(runs: Sequence[Run], committed: float | None = None) -> tuple[Run, ...]:
+    """The runs with every relation that their values keep, break or leave open; `committed` is when the logs were, in unix seconds."""
+    shapes = [shape(run) for run in runs]
+    found = []
+    for index, (run, mine) in enumerate(zip(runs, shapes, strict=True)):
+        more = _found(REPEATS, partial(affine, mine, shapes[:index]), run) + _found(CLOCK, partial(clock, run, committed), run)
+        found.append(replace(run, identities=(*run.identities, *_all(run, runs[:index]), *more)))
+    return tuple(found)
 
 
 def _all(run: Run, earlier: Sequence[Run]) -> Iterator[Identity]:
@@ -43,7 +49,6 @@ def _all(run: Run, earlier: Sequence[Run]) -> Iterator[Identity]:
     yield from _found(NUMERALS, partial(numerals, run), run)
     yield from _found(REPEATS, partial(repeats, run), run)
     yield from _found(REPEATS, partial(shared, run, earlier), run)
-    yield from _found(CLOCK, partial(clock, run), run)
 
 
 def _found(rule: str, relations: Callable[[], Iterator[Identity]], run: Run) -> tuple[Identity, ...]:

@@ -82,6 +82,7 @@ def is_metric(name: str) -> bool:
     return bool(_TRAIN.search(name) or _LOSS.search(name))
 
 
+@lru_cache(maxsize=4096)
 def is_loss(name: str) -> bool:
     """Whether a metric is a loss on training data."""
     return bool(_LOSS.search(name)) and not _EVAL.search(name)

@@ -182,6 +182,13 @@ def test_clocks() -> None:
     early = {"events.out.tfevents.1700009000.h.1.0": as_events(log)}
     assert names(log_of(early)) == {"early"}
     assert all(claim.severity < Level.HIGH for files in (early, {"a.jsonl": as_jsonl(even)}) for claim in found(log_of(files), Level.INFO))
+    folder = {"wandb/run-20231120_120000-ab12/files/a.jsonl": as_jsonl(log)}
+    assert names(log_of(folder)) == {"early"}
+    assert not names(log_of({"wandb/run-20231115_120000-ab12/files/a.jsonl": as_jsonl(log)}))
+    for moment, broken in ((1.7e9 + 1e5, set[str]()), (1.7e9 - 1e5, {"late"}), (None, set[str]())):
+        told = assemble({"a.jsonl": as_jsonl(log)}, committed=moment)
+        assert isinstance(told, TrainingLog)
+        assert names(told) == broken
     seconds = with_rows(log, lambda i, row: {"time": 1_700_000_000 + 60 * i})
     assert not names(log_of({"a.jsonl": as_jsonl(seconds)}))
 
