@@ -68,7 +68,7 @@ class _Activity:
 
 def check(log: TrainingLog) -> Iterator[Claim]:
     """While the log says that steps were taken, a GPU worked."""
-    if not log.usage:
+    if not any(usage.samples or usage.allocations for usage in log.usage):
         yield not_applicable("no log of a machine's GPUs lies beside the training log")
         return
     stretches = sorted((part for run in log.judged for part in _stretches(run)), key=lambda part: -part.seconds)[:MAX_STRETCHES]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 
 from modelguard.errors import Malformed
+from modelguard.logs.gpus import gpu
 from modelguard.logs.machines import MAX_LINE, moment, quantity, text_of, usage
 from modelguard.types.logs import Sample, Usage
 
@@ -27,6 +30,7 @@ def sniff_usage(name: str, head: bytes) -> bool:
 def read_usage(name: str, data: bytes) -> Usage:
     """One sample a GPU and scrape: utilisation in percent, power in watts. Raises Malformed."""
     seen: dict[tuple[float, str], dict[str, float]] = {}
+    named: dict[str, str] = {}
     clock: float | None = None
     left_out = 0
     for line in text_of(data).splitlines():
@@ -42,19 +46,21 @@ def read_usage(name: str, data: bytes) -> Usage:
         if time is None or value is None:
             left_out += 1
             continue
-        entry = seen.setdefault((time, _device(match[2])), {})
+        labels = dict(_LABEL.findall(match[2]))
+        entry = seen.setdefault((time, _device(labels)), {})
+        named.setdefault(_device(labels), labels.get("modelName", ""))
         entry["power" if match[1] == _POWER else "busy"] = value * _BUSY.get(match[1], 1.0)
     samples = [
         Sample(time=time, device=device, utilisation=values.get("busy"), power=values.get("power"))
         for (time, device), values in seen.items()
     ]
-    return usage(name, FORMAT, samples, left_out=left_out)
+    gpus = tuple(gpu(device, model) for device, model in sorted(named.items()) if model)
+    return replace(usage(name, FORMAT, samples, left_out=left_out), gpus=gpus)
 
 
 def _seconds(text: str) -> float | None:
     return moment(text) if "-" in text else float(text)
 
 
-def _device(labels: str) -> str:
-    known = dict(_LABEL.findall(labels))
-    return known.get("UUID") or f"{known.get('Hostname', '')}:{known.get('gpu', '')}"
+def _device(labels: Mapping[str, str]) -> str:
+    return labels.get("UUID") or f"{labels.get('Hostname', '')}:{labels.get('gpu', '')}"

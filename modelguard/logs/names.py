@@ -17,7 +17,7 @@ class Likelihood(IntEnum):
 
 _MUST = re.compile(r"(?:^|/)(?:trainer_state\.json|[^/]*\.tfevents\.[^/]+|[^/]+\.wandb)$")
 _LIKELY = re.compile(r"\.(?:jsonl|csv|log|prom)(?:\.\d{1,4})?$", re.IGNORECASE)
-_JSON = re.compile(r"(?:^|/)[^/]*(?:log|history|metric|loss|train|progress)[^/]*\.json$", re.IGNORECASE)
+_JSON = re.compile(r"(?:^|/)wandb-metadata\.json$|(?:^|/)[^/]*(?:log|history|metric|loss|train|progress)[^/]*\.json$", re.IGNORECASE)
 _OTHER = re.compile(r"(?:^|/)[^/]*(?:config|token|vocab|merges|index|args|arguments)[^/]*\.json$", re.IGNORECASE)
 _TEXT = re.compile(r"\.(?:txt|out|err|stdout|stderr)(?:\.\d{1,4})?$", re.IGNORECASE)
 _TELLING = re.compile(r"log|train|metric|loss|history|progress|slurm|sacct|nohup|console|std(?:out|err)|smi|dcgm|gpu", re.IGNORECASE)

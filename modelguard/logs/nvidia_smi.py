@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from modelguard.logs.gpus import gpu
 from modelguard.logs.machines import moment, quantity, rows, text_of, usage
-from modelguard.types.logs import Sample, Usage
+from modelguard.types.logs import Gpu, Sample, Usage
 
 FORMAT = "nvidia-smi"
 _DEVICE = ("uuid", "gpu_uuid", "index", "pci.bus_id", "gpu_bus_id", "serial", "name", "gpu_name")
+_MODEL = ("name", "gpu_name")
 _POWER = ("power.draw", "power.draw.instant", "power.draw.average")
 
 
@@ -24,12 +27,20 @@ def read_usage(name: str, data: bytes) -> Usage:
     header = next(table, [])
     columns = _columns(header)
     samples, left_out = [], 0
+    named: dict[str, str] = {}
     for cells in table:
         sample = _sample(cells, columns) if cells != header else None
         left_out += sample is None and cells != header
         if sample is not None:
             samples.append(sample)
-    return usage(name, FORMAT, samples, left_out=left_out)
+            named.setdefault(sample.device, next((cells[columns[name]] for name in _MODEL if name in columns), ""))
+    return replace(usage(name, FORMAT, samples, left_out=left_out), gpus=_gpus(named))
+
+
+def _gpus(named: Mapping[str, str]) -> tuple[Gpu, ...]:
+    """The devices, where the log names their models and tells one from another."""
+    apart = all(device and device != model for device, model in named.items())
+    return tuple(gpu(device, model) for device, model in sorted(named.items()) if model) if apart else ()
 
 
 def _columns(header: list[str]) -> dict[str, int]:

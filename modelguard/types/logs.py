@@ -154,6 +154,15 @@ class Allocation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One GPU that a machine's log names: its own mark, its model, and the operations a second that it can do at most (None: unknown)."""
+
+    device: str
+    model: str
+    peak: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """What one log of a machine says about its GPUs. Its clock may be in another time zone than the training log's."""
 
@@ -162,6 +171,7 @@ class Usage:
     samples: tuple[Sample, ...] = ()
     allocations: tuple[Allocation, ...] = ()
     notes: tuple[str, ...] = ()
+    gpus: tuple[Gpu, ...] = ()  # those that it names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
