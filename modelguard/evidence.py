@@ -52,6 +52,7 @@ class World:
     before: str
     before_tree: Mapping[str, TreeEntry]
     worktree: Path | None = None
+    committed: float | None = None  # when the head was, in unix seconds
     offline: bool = False
     max_download: int = 20 << 30
     activations: str = "auto"
@@ -215,7 +216,7 @@ class _Collector:
         if not self.change.logs:
             kind = Absence.INAPPLICABLE if self.change.kind is ModelKind.ADAPTER else Absence.ABSENT
             return Missing("no training log beside the weights", advice="commit the trainer's log, such as trainer_state.json", kind=kind)
-        log = assemble({path: self._loader(path) for path in self.change.logs})
+        log = assemble({path: self._loader(path) for path in self.change.logs}, committed=self._world.committed)
         if isinstance(log, Missing) and log.kind is Absence.ABSENT and self.change.kind is ModelKind.ADAPTER:
             return Missing(log.why, advice=log.advice, kind=Absence.INAPPLICABLE)
         return log

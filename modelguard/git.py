@@ -118,6 +118,10 @@ class Git:
                 else:
                     batch.close()
 
+    def committed(self, commit: str) -> float:
+        """When a commit was made by its committer's clock, in unix seconds."""
+        return float(self._text("show", "--no-patch", "--format=%ct", commit))
+
     def head(self) -> str:
         """The commit of HEAD; "" in a repository that has none yet."""
         try:

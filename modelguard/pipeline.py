@@ -93,6 +93,7 @@ def _world(git: Git, fork: str, head: str, request: AuditRequest) -> World:
         git=git,
         head=head,
         tree=git.tree(head),
+        committed=git.committed(head),
         before=fork,
         before_tree=git.tree(fork),
         worktree=request.repo,
