@@ -24,6 +24,7 @@ PART = re.compile(r"^(?:[\w\-]{1,40}/)?l2_norm/param/")  # Composer's OptimizerM
 SINGLE = 1e-5  # relative rounding of a sum in float32 over many entries
 SHARP = 1e-2  # of the norm: a wider tolerance tells no weights apart
 MOST_DIGITS = 6
+NEAR = 4  # records whose changes tell how fast the norm moves there
 UNRELATED = 64.0  # six deviations, where a hundredth of the entries carry the norm
 Series = Sequence[tuple[int, float]]
 
@@ -52,12 +53,12 @@ def told(log: TrainingLog, ends: Ends) -> tuple[ToldNorm, ToldNorm] | None:
         return None
     _, name, series = min(candidates, key=lambda item: item[1])
     values = np.array([value for _, value in series])
-    change = max(abs(b - a) / (after - before) for (before, a), (after, b) in pairwise(series))
     written = _written(values)
 
     def held(step: int, own: float) -> ToldNorm:
         at, logged = min(series, key=lambda point: (abs(point[0] - step), point[0]))
-        gap = max(1, abs(at - step))
+        gap, near = max(1, abs(at - step)), sorted(sorted(series, key=lambda point: (abs(point[0] - at), point[0]))[:NEAR])
+        change = max(abs(b - a) / (after - before) for (before, a), (after, b) in pairwise(near))
         tolerance = written.rounding(logged) + (ends.rounding + SINGLE) * own + 2 * change * gap
         within = bool(values.min() - tolerance <= own <= values.max() + tolerance)
         return ToldNorm(name=name, step=at, logged=logged, own=own, tolerance=tolerance, exact=gap <= 1, within=within)

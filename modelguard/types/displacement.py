@@ -40,7 +40,7 @@ class ToldNorm:
     step: int  # that the log records it at
     logged: float
     own: float
-    tolerance: float  # rounding, and twice the log's largest change a step for each step between the record and the weights
+    tolerance: float  # rounding, and twice the largest change a step nearby for each step between the record and the weights
     exact: bool  # whether the record is of the very step of the weights, or of its neighbour
     within: bool = False  # whether some other record, or two that follow one another, have the weights' norm between them
 
