@@ -129,9 +129,11 @@ def _listed(blob: Blob, directory: _Directory) -> Iterator[_Listed]:
         if at + _CENTRAL.size > len(data):
             raise _odd(blob, "has a directory that breaks off")
         fields = _CENTRAL.unpack_from(data, at)
-        magic, _, _, flags, method, _, _, crc, packed, size, name, extra, comment, disk, _, _, header = fields
+        magic, _, _, flags, method, _, _, crc, packed, size, name, extra, comment, disk, _, attributes, header = fields
         if magic != b"PK\x01\x02" or comment or disk or not 0 < name <= MAX_NAME:
             raise _odd(blob, "has a directory of an unknown layout")
+        if attributes & 0xFF:  # torch takes an entry with the directory's bit for empty, and loads whatever was in memory
+            raise _odd(blob, "has an entry with attributes of a directory or the like, which torch never writes")
         start = at + _CENTRAL.size
         if method or packed != size or flags & ~(HAS_DESCRIPTOR | UTF8):
             raise _odd(blob, "has an entry that is compressed or encrypted, which torch never writes")

@@ -242,7 +242,26 @@ def raw_entry(name: bytes, content: bytes, at: int, **changed: Any) -> tuple[byt
     local_name = changed.get("local_name", name)
     local = struct.pack("<4sHHHHHIIIHH", b"PK\x03\x04", 0, 0, method, 0, 0, crc, size, size, len(local_name), 0) + local_name + content
     place = changed.get("header", at)
-    central = struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\x01\x02", 0, 0, 0, method, 0, 0, crc, size, size, len(name), 0, 0, 0, 0, 0, place)
+    central = struct.pack(
+        "<4sHHHHHHIIIHHHHHII",
+        b"PK\x01\x02",
+        0,
+        0,
+        0,
+        method,
+        0,
+        0,
+        crc,
+        size,
+        size,
+        len(name),
+        0,
+        0,
+        0,
+        0,
+        changed.get("attributes", 0),
+        place,
+    )
     return local, central + name
 
 
@@ -266,6 +285,7 @@ ARCHIVES = {
     "a name twice": raw_archive(GOOD, (b"a/data.pkl", TWO + b"N.", {})),
     "another local name": raw_archive((b"a/data.pkl", PICKLE, {"local_name": b"a/data.pkx"})),
     "compressed": raw_archive((b"a/data.pkl", PICKLE, {"method": 8})),
+    "a directory": raw_archive((b"a/data.pkl", PICKLE, {"attributes": 0x10})),
     "overlapping": raw_archive(GOOD, (b"a/data/0", b"1234", {"header": 0})),
     "two roots": raw_archive(GOOD, (b"b/data/0", b"1234", {})),
     "a path upward": raw_archive(GOOD, (b"../data/0", b"1234", {})),
