@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log10
 
 from modelguard.checkpoints.base import Checkpoint, nbytes, parameters
 from modelguard.fingerprint import disguise
 from modelguard.fingerprint.alignment import Alignment, align
 from modelguard.fingerprint.blocks import Block, find_blocks
+from modelguard.fingerprint.buffers import is_buffer, says_nothing
+from modelguard.fingerprint.chains import find_chains
 from modelguard.fingerprint.difference import difference
 from modelguard.fingerprint.embeddings import examine_embeddings
-from modelguard.fingerprint.layers import find_moved
+from modelguard.fingerprint.layers import find_added, find_moved
 from modelguard.fingerprint.matching import log10_tail
 from modelguard.fingerprint.meter import Metered
 from modelguard.fingerprint.permutation import explain
+from modelguard.fingerprint.rearrangement import Rearranged, rearranged
 from modelguard.fingerprint.relation import BlockTests, examine_blocks, relation_of, spread
+from modelguard.fingerprint.rescaling import explain_rescaled
 from modelguard.fingerprint.weight_tests import T1, T3
 from modelguard.fingerprint.wording import explained_share, kinds_of, layer_results, power_of, summarise
 from modelguard.types.weights import Basis, Comparison, Cost, NullTest, Relation, Side, TensorDifference, Undecided
@@ -26,8 +30,7 @@ DEPTHS = ("header", "sample", "full")
 SAMPLED_BLOCKS = 6
 ALPHA = 1e-9
 SUMMED = (T1, T3)  # tests whose blocks are independent of one another
-LOSSLESS = ("identical", "cast", "permuted")
-BUFFERS = ("position_ids", "inv_freq", "cos_cached", "sin_cached", "attn.bias", "attn.masked_bias", "attention.masked_bias")
+LOSSLESS = ("identical", "cast", "permuted", "rescaled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +53,14 @@ def compare(
     exact difference of every tensor. `advance` is told of bytes as they are read.
     """
     started = time.monotonic()
-    ours, theirs = Metered(left, advance), Metered(right, advance)
+    metered, theirs = Metered(left, advance), Metered(right, advance)
+    arranged = rearranged(metered, theirs, thorough=depth == "full") if depth != "header" else Rearranged(view=metered)
+    ours = arranged.view
     alignment = align(ours, theirs, by_content=depth == "full")
-    differences = explain(ours, theirs, difference(ours, theirs, alignment)) if depth == "full" else ()
-    tested = _settled(alignment, differences) or _test(ours, theirs, alignment, depth, alpha)
+    differences = _explained(ours, theirs, alignment) if depth == "full" else ()
+    tested = _settled(ours, theirs, alignment, differences, arranged) or _test(ours, theirs, alignment, arranged, depth, alpha)
     examined, embeddings, relation = tested.examined, tested.embeddings, tested.relation
-    read, total = ours.bytes_read + theirs.bytes_read, nbytes(left) + nbytes(right)
+    read, total = metered.bytes_read + theirs.bytes_read, nbytes(left) + nbytes(right)
     return Comparison(
         left=_side(left),
         right=_side(right),
@@ -75,20 +80,29 @@ def compare(
     )
 
 
-def _settled(alignment: Alignment, differences: Sequence[TensorDifference]) -> _Tested | None:
+def _explained(left: Checkpoint, right: Checkpoint, alignment: Alignment) -> tuple[TensorDifference, ...]:
+    return explain_rescaled(left, right, explain(left, right, difference(left, right, alignment)))
+
+
+def _settled(
+    left: Checkpoint, right: Checkpoint, alignment: Alignment, differences: Sequence[TensorDifference], arranged: Rearranged
+) -> _Tested | None:
     """What the bytes alone settle, or None."""
-    relation = _lossless(alignment, differences)
+    relation = _lossless(left, right, alignment, differences)
+    if relation is Relation.IDENTICAL and arranged.steps:
+        relation = Relation.SAME_WEIGHTS
     return None if relation is None else _Tested(relation=relation)
 
 
-def _test(left: Checkpoint, right: Checkpoint, alignment: Alignment, depth: str, alpha: float) -> _Tested:
+def _test(left: Checkpoint, right: Checkpoint, alignment: Alignment, arranged: Rearranged, depth: str, alpha: float) -> _Tested:
     if depth == "header":
         return _Tested(relation=Relation.INCONCLUSIVE, why="only names and shapes were looked at")
-    blocks = _blocks(left, right, alignment, depth)
+    blocks = _blocks(left, right, alignment, arranged, depth)
     examined = examine_blocks(left, right, blocks, alpha)
     moved = find_moved(left, right, [item.block for item in examined if not item.fired(alpha)], alpha)
-    if moved:
-        examined = examine_blocks(left, right, [moved.get(block.layer, block) for block in blocks], alpha)
+    added = find_added(left, right, blocks, alpha) if depth == "full" else {}
+    if moved or added:
+        examined = examine_blocks(left, right, [*(moved.get(block.layer, block) for block in blocks), *added.values()], alpha)
     relation, why, veto = _judge(left, right, alignment, examined, alpha)
     embeddings = examine_embeddings(left, right, alignment, alpha)
     if relation is Relation.UNRELATED and embeddings is not None and embeddings.log10_p <= log10(alpha):
@@ -96,19 +110,28 @@ def _test(left: Checkpoint, right: Checkpoint, alignment: Alignment, depth: str,
     return _Tested(relation=relation, why=why, examined=examined, embeddings=embeddings, veto=veto)
 
 
-def _blocks(left: Checkpoint, right: Checkpoint, alignment: Alignment, depth: str) -> tuple[Block, ...]:
-    blocks = find_blocks(left, right, alignment)
+def _blocks(left: Checkpoint, right: Checkpoint, alignment: Alignment, arranged: Rearranged, depth: str) -> tuple[Block, ...]:
+    found = find_blocks(left, right, alignment) or find_chains(left, right, alignment)
+    blocks = tuple(
+        replace(block, named=block.named and not arranged.guessed, candidates=block.candidates * arranged.choices.get(block.left, 1))
+        for block in found
+    )
     return tuple(blocks[place] for place in spread(range(len(blocks)), SAMPLED_BLOCKS)) if depth == "sample" else blocks
 
 
-def _lossless(alignment: Alignment, differences: Sequence[TensorDifference]) -> Relation | None:
+def _lossless(left: Checkpoint, right: Checkpoint, alignment: Alignment, differences: Sequence[TensorDifference]) -> Relation | None:
     """The relation that equal or provably re-encoded tensors give, or None. Buffers that every model of a kind shares prove nothing."""
-    strays = [name for name in (*alignment.only_left, *alignment.only_right) if not name.endswith(BUFFERS)]
-    weights = [item for item in differences if item.entries and not item.name.endswith(BUFFERS)]
+    sides = ((left, alignment.only_left), (right, alignment.only_right))
+    strays = [name for side, names in sides for name in names if not says_nothing(side, name)]
+    weights = [item for item in differences if item.entries and not _proves_nothing(left, item)]
     if strays or not weights or any(item.explanation not in LOSSLESS for item in weights):
         return None
     plain = all(item.explanation == "identical" for item in differences) and not alignment.renamed
     return Relation.IDENTICAL if plain and not (alignment.only_left or alignment.only_right) else Relation.SAME_WEIGHTS
+
+
+def _proves_nothing(left: Checkpoint, item: TensorDifference) -> bool:
+    return is_buffer(left, item.name) or (item.explanation in LOSSLESS and says_nothing(left, item.name))
 
 
 def _judge(
