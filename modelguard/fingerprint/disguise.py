@@ -32,6 +32,7 @@ Aligned = tuple[tuple[str, str], Matrix, Matrix]
 METHOD = "t4-procrustes-agreement-v3-n512-r512"
 NULL = "left is exchangeable with the controls, given the right"
 OTHER_LAYERS = "other layers of the same two models"
+ENOUGH = 9  # controls below which other layers of the same two models are added to them
 MARGIN = 0.3  # independents of the published measurement reach 0.03, derivatives 0.6 and more
 VETO = 0.1  # from here on a relation is not denied
 MOST_LAYERS = 3
@@ -123,8 +124,9 @@ def examine(
     if not found:
         return None
     others = [share for control in controls if (share := _control(control, theirs)) is not None]
-    if not others and _second(found) >= MARGIN:
-        others, source = _other_layers(left, names[0], theirs, found), OTHER_LAYERS
+    if len(others) < ENOUGH and _second(found) >= MARGIN:
+        source = f"{len(others)} of {source}, and {OTHER_LAYERS}" if others else OTHER_LAYERS
+        others += _other_layers(left, names[0], theirs, found)
     return Agreement(share=_second(found), layers=found, controls=tuple(others), source=source, aligned=tuple(aligned))
 
 

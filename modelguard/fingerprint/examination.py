@@ -28,7 +28,7 @@ from modelguard.fingerprint.widths import examine_widths, uneven_layers
 from modelguard.types.weights import Basis, KindDetail, NullTest, Relation
 
 SAMPLED_BLOCKS = 6
-LEAST_CONTROLS = 9  # a conformal p can then be as small as one in ten; what carries the answer is the margin over all controls
+LEAST_CONTROLS = disguise.ENOUGH  # a conformal p can then be as small as one in ten; what carries the answer is the margin
 NEAR = 0.1  # relative distance below which a child is told from a sibling without knowing what training made
 
 
