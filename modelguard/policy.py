@@ -94,7 +94,7 @@ class Policy(msgspec.Struct, frozen=True):
     @property
     def without_effect(self) -> tuple[str, ...]:
         """Keys that are written and that nothing reads yet: said in the report rather than passed over."""
-        return tuple(key for key in ("controls", "registry") if getattr(self.document, key))
+        return tuple(key for key in ("controls",) if getattr(self.document, key))
 
     def enabled(self, rule: str) -> bool:
         return self.rule(rule).enabled

@@ -81,7 +81,7 @@ class Agreement:
         p, n = self.log10_p or 0.0, len(self.controls)
         reached = f", controls ({self.source}) reach {max(self.controls):.1%}" if n else ", no controls: p is unknown"
         note = ", ".join(f"{item.layer}~{item.matched}: {item.share:.1%}" for item in self.layers) + reached
-        return NullTest(method=METHOD, block="", statistic=self.share, n=n, log10_p=p, log10_p_adjusted=p, null=NULL, note=note)
+        return NullTest(method=METHOD, block="", statistic=self.share, n=n, log10_p=p, log10_p_adjusted=p, null=NULL, note=note, share=True)
 
 
 class _Right:

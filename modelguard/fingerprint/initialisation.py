@@ -101,7 +101,15 @@ class Origin:
         """The estimate in the shape of the other evidence; its p-values are 1, as it tests no null hypothesis."""
         best = max(self.forward, self.backward, key=lambda kept: kept.low)
         return NullTest(
-            method=METHOD, block="", statistic=best.middle, n=best.n, log10_p=0.0, log10_p_adjusted=0.0, null=NULL, note=self.note
+            method=METHOD,
+            block="",
+            statistic=best.middle,
+            n=best.n,
+            log10_p=0.0,
+            log10_p_adjusted=0.0,
+            null=NULL,
+            note=self.note,
+            share=True,
         )
 
 

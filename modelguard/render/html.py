@@ -108,8 +108,7 @@ def _weights(weights: Comparison) -> Iterator[str]:
     yield f"<p>Relation: <strong>{html(weights.relation.value + kinds)}</strong>, basis {html(weights.basis.value)}, {share}.</p>"
     yield _table(("kind", "what shows it"), [(item.kind, item.text) for item in weights.details])
     tests = [
-        (test.method, test.block, f"{test.statistic:g} of {test.n}", f"{test.log10_p:.1f}", f"{test.log10_p_adjusted:.1f}", test.null)
-        for test in weights.evidence
+        (test.method, test.block, test.told, f"{test.log10_p:.1f}", f"{test.log10_p_adjusted:.1f}", test.null) for test in weights.evidence
     ]
     yield _table(("test", "block", "statistic", "log10 p", "corrected", "null"), tests)
     yield _table(("could have been seen", "", "how"), [(p.transformation, "yes" if p.detectable else "no", p.how) for p in weights.power])

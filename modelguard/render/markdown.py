@@ -197,6 +197,10 @@ def _weights(weights: Comparison, rows: int) -> Iterator[str]:
 
 
 def _test_row(tests: Sequence[NullTest]) -> str:
+    if tests[0].share:
+        told = max(tests, key=lambda test: test.statistic)
+        p = _power_of_ten(told.log10_p) if told.log10_p < 0 else "–"
+        return f"| {told.method} | {told.n} controls or matrices | {told.told} | | {p} | |"
     fixed, tested = sum(int(test.statistic) for test in tests), sum(test.n for test in tests)
     values = sorted(test.log10_p_adjusted for test in tests)
     extremes = f"{_power_of_ten(values[0])} | {_power_of_ten(values[-1])}"

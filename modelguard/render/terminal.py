@@ -125,6 +125,5 @@ def _test_table(comparison: Comparison) -> Table:
     for column in ("exact test", "block", "at place", "log10 p", "corrected"):
         table.add_column(column)
     for test in comparison.evidence[:24]:
-        place = f"{int(test.statistic)} of {test.n}"
-        table.add_row(test.method, plain(test.block), place, f"{test.log10_p:.1f}", f"{test.log10_p_adjusted:.1f}")
+        table.add_row(test.method, plain(test.block), test.told, f"{test.log10_p:.1f}", f"{test.log10_p_adjusted:.1f}")
     return table

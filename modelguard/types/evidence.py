@@ -8,6 +8,7 @@ from modelguard.types.changes import Declaration, ModelChange
 from modelguard.types.displacement import Displacement
 from modelguard.types.findings import Missing
 from modelguard.types.logs import TrainingLog
+from modelguard.types.registry import Kinship
 from modelguard.types.weights import ActivationComparison, AdapterFit, CheckpointFacts, Comparison
 
 
@@ -24,6 +25,7 @@ class Evidence:
     activations: ActivationComparison | Missing
     log: TrainingLog | Missing
     displacement: Displacement | Missing  # the way from the base to the checkpoint, held against the log
+    kinship: Kinship | Missing  # the checkpoint and its declared bases among the known models
 
 
 EVIDENCE_NAMES = tuple(field.name for field in fields(Evidence))

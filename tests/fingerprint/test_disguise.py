@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from modelguard.fingerprint.alignment import align
-from modelguard.fingerprint.disguise import MARGIN, OTHER_LAYERS, Agreement, examine
+from modelguard.fingerprint.disguise import ENOUGH, MARGIN, OTHER_LAYERS, Agreement, examine
 from modelguard.fingerprint.initialisation import judged
 from modelguard.types.weights import Relation
 from tests.fingerprint import zoo
@@ -79,8 +79,8 @@ def test_every_derivative_in_full_disguise_agrees(kind: str) -> None:
     assert found is not None
     assert found.agrees
     assert found.share >= 2 * MARGIN
-    assert len(found.controls) == 2
-    assert found.log10_p == pytest.approx(log10(1 / 3))
+    assert len(found.controls) >= ENOUGH  # the two models, and other layers beside them
+    assert found.log10_p == pytest.approx(log10(1 / (1 + len(found.controls))))
 
 
 @pytest.mark.parametrize("seed", [1, 2])
