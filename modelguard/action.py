@@ -33,7 +33,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "comment": ("always", "on-findings", "never"),
     "activations": ("auto", "on", "off"),
 }
-INPUTS = ("github-token", "max-download", *CHOICES)
+INPUTS = ("github-token", "max-download", "registry", *CHOICES)
 UNITS = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _LOGGER = logging.getLogger("modelguard")
 MAX_ANNOTATIONS = 10  # GitHub shows no more of one step
@@ -68,6 +68,7 @@ class Inputs:
     comment: str
     activations: str
     max_download: int | None
+    registry: str | None = None  # may hold a password
 
     def __repr__(self) -> str:
         return f"Inputs(fail_on={self.fail_on!r}, comment={self.comment!r}, activations={self.activations!r})"
@@ -125,6 +126,7 @@ def read_inputs(environ: Environ) -> Inputs:
         comment=given.get("comment", ""),
         activations=given.get("activations", "auto"),
         max_download=_size(given["max-download"]) if "max-download" in given else None,
+        registry=given.get("registry"),
     )
 
 
@@ -204,6 +206,7 @@ def _request(doing: Activity, inputs: Inputs, environ: Environ) -> AuditRequest:
     if not environ.get("GITHUB_WORKSPACE"):
         raise BadRequest("GITHUB_WORKSPACE is not set", advice="run as a step of a workflow, after actions/checkout")
     request = AuditRequest(repo=Path(environ["GITHUB_WORKSPACE"]), base=doing.base, head=doing.head, activations=inputs.activations)
+    request = replace(request, registry=inputs.registry)
     return request if inputs.max_download is None else replace(request, max_download=inputs.max_download)
 
 

@@ -12,6 +12,7 @@ from modelguard.types.changes import ChangedFile, ModelChange, ModelKind, TreeEn
 
 INDEX_SUFFIX = ".safetensors.index.json"
 SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}\.safetensors", re.DOTALL)
+TORCH_SHARD = re.compile(r".+-\d{5}-of-\d{5}\.(bin|pt|pth)", re.DOTALL)
 ADAPTER = re.compile(r"adapter_model(\..+)?\.safetensors")
 TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 OTHER_SUFFIXES = {".gguf": "GGUF", ".h5": "Keras HDF5", ".keras": "Keras", ".onnx": "ONNX", ".msgpack": "Flax msgpack"}
@@ -85,7 +86,7 @@ def _other_format(name: str, entry: TreeEntry, sniff: Sniff) -> tuple[ModelKind,
     if head[:4] == b"GGUF":
         return ModelKind.UNSUPPORTED, "GGUF"
     if head[:4] == b"PK\x03\x04" and (suffix in TORCH_SUFFIXES or b"/data.pkl" in head):
-        return ModelKind.UNSUPPORTED, "torch"
+        return (ModelKind.UNSUPPORTED, "sharded torch") if TORCH_SHARD.fullmatch(name) else (ModelKind.SINGLE, "")
     pickled = head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
     if suffix in TORCH_SUFFIXES or (pickled and entry.size >= SMALL):
         return ModelKind.UNSUPPORTED, "torch or pickle"

@@ -16,13 +16,14 @@ from modelguard.errors import BadRequest, ExitCode, ModelguardError
 from modelguard.types.findings import Missing
 
 DESCRIPTION = "Says, with numbers, whether a model is what its authors say it is."
+REGISTRY = "modelguard-registry.sqlite"
 EXIT_CODES = """exit codes:
-  0  nothing that policy blocks (compare: evaluated, whatever the relation)
+  0  nothing that policy blocks (compare, registry: evaluated, whatever the relation)
   1  inconsistent with what is declared
   2  cannot determine what policy requires, or something crashed
   3  usage or configuration error
 
-checkpoints are named as a directory, a file, hf:organisation/name@revision, or git:REV:path"""
+checkpoints are named as a directory, a file, hf:organisation/name@revision, git:REV:path, or registry:name"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     _log(commands)
     _inspect(commands)
     _hook(commands)
+    _registry(commands)
     commands.add_parser("rules", help="list the rules", description="Lists every rule with its title.")
     explain = commands.add_parser("explain", help="explain one rule", description="Prints what a rule checks, and why.")
     explain.add_argument("rule", metavar="RULE", help="a rule's id, such as log-gap")
@@ -116,6 +118,7 @@ def _audit(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--head", required=True, metavar="REV", help="the branch or commit under audit")
     command.add_argument("--policy", type=Path, metavar="FILE", help="a policy file of yours, instead of .modelguard.yml at BASE")
     command.add_argument("--activations", choices=("auto", "on", "off"), default="auto", help="run both models on probe texts")
+    command.add_argument("--registry", metavar="URL", help="known models, instead of the policy's registry: a file or postgresql://…")
     command.add_argument("--out", type=Path, metavar="DIR", help="write report.json and comment.md there")
     _reach(command)
     _format(command, "terminal", "markdown", "json")
@@ -128,6 +131,7 @@ def _compare(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("right", metavar="RIGHT", help="the alleged parent")
     command.add_argument("--depth", choices=("header", "sample", "full"), default="full", help="how much to read (default: full)")
     command.add_argument("--activations", action="store_true", help="also run both models on probe texts")
+    _store(command)
     command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")
     _reach(command)
     _format(command, "terminal", "json")
@@ -161,6 +165,55 @@ def _hook(commands: argparse._SubParsersAction[_Parser]) -> None:
     stage = command.add_mutually_exclusive_group()
     stage.add_argument("--staged", action="store_true", help="the index: headers, papers and logs (default)")
     stage.add_argument("--push", action="store_true", help="the commits that pre-commit is about to push, weights included")
+
+
+def _registry(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = "Keeps fingerprints of known models, a file of some 90 kB a model, and finds among them the parent of a checkpoint."
+    registry = commands.add_parser("registry", help="fingerprints of known models", description=text)
+    operations = registry.add_subparsers(dest="operation", metavar="OPERATION", required=True, parser_class=_Parser)
+    _registry_of_checkpoints(operations)
+    listing = operations.add_parser("list", help="list the models", description="Lists the known models; private ones by alias.")
+    export = operations.add_parser("export", help="write the registry as text", description="Writes every entry as a line of JSON.")
+    export.add_argument("file", nargs="?", type=Path, metavar="FILE", help="where to (default: standard output)")
+    export.add_argument("--private-names", action="store_true", help="with the names, references and digests of private entries")
+    imported = operations.add_parser("import", help="add an export's models", description="Adds every entry of an export, or none.")
+    imported.add_argument("file", type=Path, metavar="FILE", help="an export")
+    imported.add_argument("--replace", action="store_true", help="replace entries of the same name")
+    alias = operations.add_parser("alias", help="make an entry private or public", description="Shows an entry by an alias from now on.")
+    alias.add_argument("name", metavar="NAME", help="the entry")
+    alias.add_argument("alias", nargs="?", default="", metavar="ALIAS", help="what outputs call it (default: its name again)")
+    remove = operations.add_parser("remove", help="remove an entry", description="Removes an entry.")
+    remove.add_argument("name", metavar="NAME", help="the entry")
+    for command in (listing, export, imported, alias, remove):
+        _store(command, secret=False)
+    _format(listing, "terminal", "json")
+
+
+def _registry_of_checkpoints(operations: argparse._SubParsersAction[_Parser]) -> None:
+    """The operations that read a checkpoint."""
+    add = operations.add_parser("add", help="add a checkpoint's fingerprint", description="Adds a model; reads a few MB of its weights.")
+    add.add_argument("checkpoint", metavar="CKPT", help="the checkpoint")
+    add.add_argument("--name", metavar="NAME", help="what to call it (default: the reference as given)")
+    add.add_argument("--alias", default="", metavar="ALIAS", help="keep the entry private: every output calls it by this")
+    add.add_argument("--reference", metavar="REF", help="where its weights can be had (default: CKPT where that is hf:…)")
+    add.add_argument("--independent", action="store_true", help="known to be independent of the models under audit: may be a control")
+    add.add_argument("--replace", action="store_true", help="replace the entry of that name")
+    text = "Looks a checkpoint up. Exits 0 whatever is found, 2 where nothing could be held against it."
+    search = operations.add_parser("search", help="find a checkpoint's relatives", description=text)
+    search.add_argument("checkpoint", metavar="CKPT", help="the checkpoint in question")
+    search.add_argument("--sketches-only", action="store_true", help="do not read the weights of what is found")
+    for command in (add, search):
+        command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")
+        _store(command)
+        _reach(command)
+        _format(command, "terminal", "json")
+
+
+def _store(command: argparse.ArgumentParser, *, secret: bool = True) -> None:
+    help_text = f"the registry: a file or postgresql://user@host/database (default: {REGISTRY})"
+    command.add_argument("--registry", default=REGISTRY, metavar="URL", help=help_text)
+    if secret:
+        command.add_argument("--secret", type=Path, metavar="FILE", help="a secret: its sketches compare with one another only")
 
 
 def _reach(command: argparse.ArgumentParser) -> None:

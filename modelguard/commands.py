@@ -29,13 +29,14 @@ from modelguard.logs.continuity import checkpoint_step
 from modelguard.logs.hf_trainer import FILE_NAME, read
 from modelguard.policy import Policy, default, parse
 from modelguard.progress import shown
-from modelguard.references import Reach, open_reference
+from modelguard.references import REGISTRY, Reach, open_reference
+from modelguard.registry_commands import by_sketch, registry
 from modelguard.render import json_v1, markdown, terminal
 from modelguard.types.displacement import Displacement
 from modelguard.types.findings import Missing
 from modelguard.types.logs import TrainingLog
 from modelguard.types.report import Report
-from modelguard.types.weights import CheckpointFacts
+from modelguard.types.weights import CheckpointFacts, Comparison
 from modelguard.verdict import EXIT_CODES, decide
 
 Result = tuple[int, str]
@@ -54,6 +55,7 @@ def audit(options: argparse.Namespace) -> Result:
             offline=options.offline,
             max_download=options.max_download,
             activations=options.activations,
+            registry=options.registry,
             progress=progress,
         )
         report = pipeline.audit(request)
@@ -82,6 +84,8 @@ def write_reports(report: Report, directory: Path) -> None:
 
 def compare_two(options: argparse.Namespace) -> Result:
     """`modelguard compare`."""
+    if REGISTRY in (options.left[: len(REGISTRY)], options.right[: len(REGISTRY)]):
+        return _compared(by_sketch(options), options, {})
     with shown(quiet=options.quiet) as progress:
         reach = Reach(repo=options.repo, offline=options.offline, max_download=options.max_download, progress=progress)
         left_folder, left = open_reference(options.left, reach)
@@ -95,13 +99,11 @@ def compare_two(options: argparse.Namespace) -> Result:
             progress("comparing", min(done, total), total)
 
         compared = compare(left, right, depth=options.depth, advance=advance)
-    document = json_v1.compare_document(compared)
+    more: dict[str, object] = {}
     if options.activations:
         ran = attempt(lambda: compare_activations(left, right, left_folder, right_folder), what="running both models on the probes")
-        document["activations"] = {"unknown": ran.why} if isinstance(ran, Missing) else asdict(ran)
-    if options.format == "json":
-        return ExitCode.CONSISTENT, json_v1.dumps(document)
-    return ExitCode.CONSISTENT, terminal.comparison(compared, width=_width(), colour=_colour())
+        more["activations"] = {"unknown": ran.why} if isinstance(ran, Missing) else asdict(ran)
+    return _compared(compared, options, more)
 
 
 def check_logs(options: argparse.Namespace) -> Result:
@@ -197,9 +199,16 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], Result]] = {
     "compare": compare_two,
     "log": check_logs,
     "inspect": inspect,
+    "registry": registry,
     "rules": rules,
     "explain": explain,
 }
+
+
+def _compared(compared: Comparison, options: argparse.Namespace, more: dict[str, object]) -> Result:
+    if options.format == "json":
+        return ExitCode.CONSISTENT, json_v1.dumps(json_v1.compare_document(compared) | more)
+    return ExitCode.CONSISTENT, terminal.comparison(compared, width=_width(), colour=_colour())
 
 
 def _shown(report: Report, form: str) -> str:

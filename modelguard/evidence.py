@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 from modelguard.attempt import attempt
-from modelguard.blobs.base import SMALL_FILE_BYTES, Folder, read_small
-from modelguard.blobs.git_object import GitFolder, open_entry
+from modelguard.blobs.base import Folder
+from modelguard.blobs.git_object import open_entry
 from modelguard.blobs.hub import open_hub
 from modelguard.checkpoints.base import Checkpoint, nbytes, parameters
 from modelguard.checkpoints.opening import find_entry, open_checkpoint
-from modelguard.checkpoints.optimizer_state import optimizer_state_of
+from modelguard.checkpoints.optimizer_state import completed_by, optimizer_state_of
 from modelguard.checkpoints.peft import fit
 from modelguard.declaration import declare
 from modelguard.errors import CannotRead
@@ -22,55 +19,21 @@ from modelguard.fingerprint.activations import compare_activations
 from modelguard.fingerprint.compare import compare
 from modelguard.fingerprint.displacement import held_against, with_doubts
 from modelguard.fingerprint.displacement_settings import settings_of
-from modelguard.git import Git
+from modelguard.known_models import Surroundings, among_known, controls
 from modelguard.logs.base import Loader, assemble
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.policy import Policy
-from modelguard.types.changes import BaseReference, Declaration, ModelChange, ModelKind, TreeEntry
+from modelguard.types.changes import BaseReference, Declaration, ModelChange, ModelKind
 from modelguard.types.displacement import Displacement
 from modelguard.types.evidence import EVIDENCE_NAMES, Evidence
 from modelguard.types.findings import Absence, Missing
 from modelguard.types.logs import TrainingLog
 from modelguard.types.optimizer_state import OptimizerState
+from modelguard.types.registry import Kinship
 from modelguard.types.weights import ActivationComparison, AdapterFit, CheckpointFacts, Comparison, Relation
+from modelguard.world import World
 
 MAX_BASES_COMPARED = 4
-Progress = Callable[[str, int, int], None]
-
-
-def silent(_what: str, _done: int, _total: int) -> None:
-    """Shows nothing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """What an audit may reach: a repository at two commits, and the hub within limits."""
-
-    git: Git
-    head: str
-    tree: Mapping[str, TreeEntry]
-    before: str
-    before_tree: Mapping[str, TreeEntry]
-    worktree: Path | None = None
-    committed: float | None = None  # when the head was, in unix seconds
-    offline: bool = False
-    max_download: int = 20 << 30
-    activations: str = "auto"
-    headers_only: bool = False  # the hook: headers, papers and logs, no weights and no network
-    progress: Progress = field(default=silent)
-
-    def folder(self, directory: str) -> Folder:
-        """A directory of the head."""
-        ref, verify = f"git:{self.head[:12]}:{directory or '.'}", not self.headers_only
-        return GitFolder(self.git, self.tree, directory, ref=ref, worktree=self.worktree, verify=verify)
-
-    def folder_before(self, directory: str) -> Folder:
-        """A directory of the merge base."""
-        return GitFolder(self.git, self.before_tree, directory, ref=f"git:{self.before[:12]}:{directory or '.'}")
-
-    def read(self, path: str) -> bytes:
-        """A small file of the head."""
-        return read_small(open_entry(self.git, self.tree[path], self.worktree), SMALL_FILE_BYTES)
 
 
 def collect(change: ModelChange, wanted: frozenset[str], world: World, policy: Policy) -> Evidence:
@@ -169,15 +132,20 @@ class _Collector:
         return attempt(against_each, what="comparing the weights")
 
     @cached_property
+    def _before(self) -> Checkpoint | Missing:
+        if self.change.before_entry is None:
+            return Missing("the model is new in this change", kind=Absence.INAPPLICABLE)
+        folder = self._world.folder_before(self._directory)
+        return attempt(lambda: open_checkpoint(folder, self._name), what="opening the version before this change")
+
+    @cached_property
     def previous(self) -> Comparison | Missing:
         change, opened = self.change, self._opened
         if change.before_entry is None or not change.weights_touched:
             return Missing("the weights are new in this change or not touched by it", kind=Absence.INAPPLICABLE)
         if isinstance(opened, Missing):
             return opened
-        before = attempt(
-            lambda: open_checkpoint(self._world.folder_before(self._directory), self._name), what="opening the version before this change"
-        )
+        before = self._before
         if isinstance(before, Missing):  # what was there before is not a claim of this change
             return Missing(before.why, advice=before.advice, kind=Absence.ABSENT)
         return attempt(lambda: self._compare(opened, before), what="comparing with the version before this change")
@@ -252,11 +220,37 @@ class _Collector:
         def hold() -> Displacement | Missing:
             card = self._world.read(change.card) if change.card else None
             settings = settings_of(self._world.folder(self._directory), card, change.card or "model card")
+            if not isinstance(self.optimizer_state, Missing):
+                settings = completed_by(settings, self.optimizer_state)
             moved = held_against(opened, bases[0][1], log, settings, reached=checkpoint_step(change.entry) or 0)
             pinned = not isinstance(declaration, Missing) and all(base.revision for base in declaration.bases)
             return with_doubts(moved, weights, pinned=pinned)
 
         return attempt(hold, what="holding the log against the weights")
+
+    @cached_property
+    def kinship(self) -> Kinship | Missing:
+        place, opened, bases = self._world.registry, self._opened, self._bases
+        if place is None or self._world.headers_only:
+            return Missing("no registry of known models is named", kind=Absence.INAPPLICABLE)
+        if self.change.kind is ModelKind.ADAPTER:
+            return Missing("an adapter has no weights that a registry could know", kind=Absence.INAPPLICABLE)
+        if isinstance(opened, Missing):
+            return opened
+        found = bases.why if isinstance(bases, Missing) else ""
+        sides = () if isinstance(bases, Missing) else tuple(base for _, base in bases)
+        declared = () if isinstance(self.declaration, Missing) else self.declaration.bases
+        before = None if isinstance(self._before, Missing) else self._before
+        opener = None if self._world.offline else self._known_weights
+        more = Surroundings(alpha=self._policy.alpha, previous=before, opener=opener, why=found)
+        return attempt(lambda: among_known(opened, sides, declared, place, more), what="searching the registry")
+
+    def _known_weights(self, reference: str) -> Checkpoint:
+        """The weights of a registry's entry; only the hub's are opened here, no path that a registry may hold."""
+        if not reference.startswith("hf:"):
+            raise CannotRead(f"{reference}: only models of the hub are opened here")
+        name, _, revision = reference.removeprefix("hf:").partition("@")
+        return self._open_base(BaseReference(name=name, revision=revision or None, source="registry"))[1]
 
     def _loader(self, path: str) -> Loader:
         world = self._world
@@ -270,7 +264,12 @@ class _Collector:
             done += count
             self._world.progress(f"comparing {left.ref}", min(done, total), total)
 
-        return compare(left, right, alpha=self._policy.alpha, advance=advance)
+        return compare(left, right, alpha=self._policy.alpha, controls=self._controls, advance=advance)
+
+    @cached_property
+    def _controls(self) -> tuple[Checkpoint, ...]:
+        """The models that policy calls independent, for the test that has no exact null. Without one of them nothing is compared."""
+        return controls(self._policy.document.controls, self._world.registry, self._known_weights)
 
 
 def facts(checkpoint: Checkpoint) -> CheckpointFacts:

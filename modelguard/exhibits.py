@@ -2,26 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from modelguard.logs.machine_timeline import machine_timeline
 from modelguard.logs.timeline import timeline
 from modelguard.types.evidence import Evidence
 from modelguard.types.findings import Missing
-from modelguard.types.report import Exhibit, Strip
-from modelguard.types.weights import ActivationComparison, Comparison
+from modelguard.types.report import Edge, Exhibit, Lineage, Strip
+from modelguard.types.weights import ActivationComparison, Comparison, Relation
 
 MAX_TIMELINES = 6
 MAX_LAYERS = 128
+TONES = {
+    Relation.IDENTICAL: "ok",
+    Relation.SAME_WEIGHTS: "ok",
+    Relation.DERIVED: "ok",
+    Relation.SHARED_INITIALISATION: "found",
+    Relation.UNRELATED: "found",
+}
 
 
 def exhibits(evidence: Evidence) -> tuple[Exhibit, ...]:
-    """A strip a comparison, a timeline a run."""
-    drawn: list[Exhibit] = []
+    """Where the model comes from, a strip a comparison, a timeline a run and a machine."""
+    drawn: list[Exhibit] = [*_lineage(evidence)]
     if not isinstance(evidence.weights, Missing) and evidence.weights.layers:
         drawn.append(_weights(evidence.weights))
     if not isinstance(evidence.activations, Missing):
         drawn.append(_activations(evidence.activations))
     if not isinstance(evidence.log, Missing):
         drawn += [timeline(run) for run in evidence.log.runs[:MAX_TIMELINES]]
+        machines = (machine_timeline(usage, evidence.log.runs) for usage in evidence.log.usage[:MAX_TIMELINES])
+        drawn += [picture for picture in machines if picture is not None]
     return tuple(drawn)
+
+
+def compared(comparison: Comparison) -> tuple[Exhibit, ...]:
+    """The pictures of two checkpoints alone."""
+    return (_weights(comparison),) if comparison.layers else ()
+
+
+def _lineage(evidence: Evidence) -> Iterator[Lineage]:
+    """The declared bases, and what the weights say of the one that they were held against."""
+    if isinstance(evidence.declaration, Missing) or not evidence.declaration.bases:
+        return
+    weights = evidence.weights
+    edges = []
+    for base in evidence.declaration.bases:
+        compared = not isinstance(weights, Missing) and base.name in weights.right.ref
+        tone = TONES.get(weights.relation, "unknown") if compared and not isinstance(weights, Missing) else "unknown"
+        said = weights.relation.value if compared and not isinstance(weights, Missing) else "declared, not compared"
+        edges.append(Edge(child="this checkpoint", parent=base.text, label=said, tone=tone))
+    yield Lineage(title="where the model comes from", edges=tuple(edges), caption="as declared, and as the weights show")
 
 
 def _weights(weights: Comparison) -> Strip:

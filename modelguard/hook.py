@@ -47,10 +47,11 @@ def _examine(git: Git, repo: Path) -> tuple[tuple[Finding, ...], Verdict]:
     from modelguard.blobs.git_object import first_bytes
     from modelguard.changes import group
     from modelguard.checks.base import needs, select
-    from modelguard.evidence import World, collect
+    from modelguard.evidence import collect
     from modelguard.pipeline import SNIFFED, examine, read_policy
     from modelguard.policy import default
     from modelguard.verdict import decide
+    from modelguard.world import World
 
     head = git.head()
     tree, before = git.index(), git.tree(head) if head else {}

@@ -6,7 +6,7 @@ import datetime
 import shlex
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modelguard import __version__, policy
@@ -14,15 +14,17 @@ from modelguard.blobs.git_object import first_bytes
 from modelguard.changes import group, not_followed, removed_weights
 from modelguard.checks.base import Check, needs, run, select
 from modelguard.errors import BadRequest
-from modelguard.evidence import Progress, World, collect, silent
+from modelguard.evidence import collect
 from modelguard.exhibits import exhibits
 from modelguard.git import Git
+from modelguard.known_models import Place
 from modelguard.policy import Policy
 from modelguard.types.changes import ChangedFile, ModelChange
 from modelguard.types.evidence import Evidence
 from modelguard.types.findings import Finding, Missing
 from modelguard.types.report import ModelReport, Report
 from modelguard.verdict import apply_policy, decide, headline, worst
+from modelguard.world import Progress, World, silent
 
 SNIFFED = 512  # bytes that tell a checkpoint
 
@@ -38,6 +40,7 @@ class AuditRequest:
     offline: bool = False
     max_download: int = 20 << 30
     activations: str = "auto"
+    registry: str | None = None
     out: Path | None = None
     progress: Progress = field(default=silent)
 
@@ -50,7 +53,7 @@ def audit(request: AuditRequest) -> Report:
     fork = git.merge_base(base, head)
     rules = read_policy(git, base, request.policy_file)
     files = git.changed(fork, head)
-    world = _world(git, fork, head, request)
+    world = replace(_world(git, fork, head, request), registry=_registry(git, base, request, rules))
     models = group(files, world.tree, world.before_tree, lambda entry: first_bytes(git, entry, request.repo, SNIFFED))
     checks = select(rules)
     reports = tuple(_audit_model(model, checks, world, rules, request) for model in models)
@@ -104,6 +107,16 @@ def _world(git: Git, fork: str, head: str, request: AuditRequest) -> World:
     )
 
 
+def _registry(git: Git, base: str, request: AuditRequest, rules: Policy) -> Place | None:
+    """The operator's registry, or the one that policy names: on this machine in the operator's policy file, else in the base commit."""
+    address = request.registry or rules.document.registry
+    if address is None:
+        return None
+    if request.registry or request.policy_file is not None:
+        return Place(address=address)
+    return Place(address=address, git=git, tree=git.tree(base), worktree=request.repo)
+
+
 def _audit_model(model: ModelChange, checks: tuple[Check, ...], world: World, rules: Policy, request: AuditRequest) -> ModelReport:
     evidence = collect(model, needs(checks) | {"declaration", "previous"}, world, rules)
     declared = () if isinstance(evidence.declaration, Missing) else evidence.declaration.bases
@@ -124,7 +137,6 @@ def _audit_model(model: ModelChange, checks: tuple[Check, ...], world: World, ru
 
 def _notes(files: tuple[ChangedFile, ...], models: tuple[ModelChange, ...], rules: Policy) -> tuple[str, ...]:
     notes = [] if models else ["no model files changed"]
-    notes += [f"the policy's {key} has no effect in this version" for key in rules.without_effect]
     if any(file.path == policy.FILE_NAME for file in files):
         notes.append(f"this change edits {policy.FILE_NAME}: it was judged under the base version")
     notes += [f"{path}: a symbolic link or submodule, not followed" for path in not_followed(files)[:10]]
@@ -136,6 +148,7 @@ def _command(request: AuditRequest, base: str, head: str) -> str:
     """The exact command that repeats this audit in a clone."""
     words = ["modelguard", "audit", "--base", base, "--head", head]
     words += ["--policy", str(request.policy_file)] if request.policy_file else []
+    words += ["--registry", request.registry if "://" not in request.registry else "REGISTRY"] if request.registry else []
     words += ["--offline"] if request.offline else []
     words += ["--activations", request.activations] if request.activations != "auto" else []
     return shlex.join(words)

@@ -91,11 +91,6 @@ class Policy(msgspec.Struct, frozen=True):
     def block_confidence(self) -> Level:
         return level(self.document.block.confidence)
 
-    @property
-    def without_effect(self) -> tuple[str, ...]:
-        """Keys that are written and that nothing reads yet: said in the report rather than passed over."""
-        return tuple(key for key in ("controls", "registry") if getattr(self.document, key))
-
     def enabled(self, rule: str) -> bool:
         return self.rule(rule).enabled
 

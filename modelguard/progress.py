@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from modelguard.evidence import Progress, silent
 from modelguard.render.text import terminal
+from modelguard.world import Progress, silent
 
 PATIENCE_S = 1.0  # work that ends sooner shows nothing
 

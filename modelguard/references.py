@@ -16,7 +16,8 @@ from modelguard.checkpoints.opening import find_entry, open_checkpoint
 from modelguard.errors import BadRequest
 from modelguard.git import Git
 
-LATER = ("https://", "http://", "registry:")
+LATER = ("https://", "http://")
+REGISTRY = "registry:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,9 @@ def _place(text: str, reach: Reach) -> tuple[Folder, str]:
         return open_hub(text, revision=None, progress=reach.progress, token=reach.token, wanted=_is_weights, **limits), ""  # type: ignore[arg-type]
     if text.startswith("git:"):
         return _in_commit(text, reach)
+    if text.startswith(REGISTRY):
+        why = "is a fingerprint without weights"
+        raise BadRequest(f"{text[:80]!a}: {why}", advice="`compare` and `registry search` take one; elsewhere name the weights")
     if text.startswith(LATER):
         raise BadRequest(f"{text[:80]!a}: this version does not read such references", advice="name a directory, a file, hf:… or git:…")
     path = Path(text)

@@ -171,7 +171,7 @@ def test_fail_on_decides_what_fails(verdict: Verdict, findings: tuple[Finding, .
         ("ACTIVATIONS", "true"),
         ("MAX-DOWNLOAD", "a lot"),
         ("MAX-DOWNLOAD", "-1"),
-        ("REGISTRY", "x"),
+        ("CONFIG", "x"),
         ("POLICY-TOKEN", "x"),
         ("FAIL_ON", "never"),
         ("ARGS", "--help"),

@@ -25,13 +25,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("blobs", "logs", "changes", "declaration", "checks", "verdict", "render", "github", "activity", "registry"),
     ("checkpoints",),
     ("fingerprint",),
-    ("evidence", "references", "exhibits"),
+    ("evidence", "known_models", "world", "references", "exhibits"),
     ("pipeline",),
-    ("__main__", "cli", "commands", "hook", "action", "progress"),
+    ("__main__", "cli", "commands", "registry_commands", "hook", "action", "progress"),
 )
 RIGHT_WING = ("checks", "verdict", "render", "github")
 RIGHT_WING_MAY = ("types", "errors", "discover", "attempt", "policy", "checks", "render")
-LAZY = ("torch", "transformers", "tokenizers", "scipy", "github", "huggingface_hub")
+LAZY = ("torch", "transformers", "tokenizers", "scipy", "github", "huggingface_hub", "psycopg")
 PRINTERS = ("cli", "action")
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 40

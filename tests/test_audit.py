@@ -94,7 +94,7 @@ def test_another_initialisation_is_a_mismatch_with_its_tests_and_controls(place:
     assert (finding["status"], finding["severity"], finding["confidence"]) == ("found", "high", "medium")
     assert "main" in finding["text"]  # the card names no revision, and the finding says so
     weights = document["models"][0]["weights"]
-    assert {test["method"].split("-")[0] for test in weights["evidence"]} == {"t1", "t2", "t3"}
+    assert {test["method"].split("-")[0] for test in weights["evidence"]} == {"t0", "t1", "t2", "t3", "t4"}
     assert [power["detectable"] for power in weights["power"] if "copy of the base" in power["transformation"]] == [True] * 3
 
 

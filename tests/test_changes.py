@@ -177,11 +177,10 @@ UNSUPPORTED = {
     "a.keras": (b"", "Keras"),
     "a.onnx": (b"", "ONNX"),
     "flax_model.msgpack": (b"", "Flax msgpack"),
-    "pytorch_model.bin": (zipped("archive/data.pkl"), "torch"),
+    "pytorch_model-00001-of-00002.bin": (zipped("archive/data.pkl"), "sharded torch"),
     "a.pt": (PICKLED, "torch or pickle"),
     "a.pth": (b"tiny", "torch or pickle"),
     "a.ckpt": (pointer_to("ab" * 32, 10**9), "torch or pickle"),
-    "no-extension": (zipped("archive/data.pkl"), "torch"),
     "a.dat": (b"GGUF" + bytes(SMALL), "GGUF"),
     "notes.txt": (PICKLED, "torch or pickle"),
     "a.pkl": (PICKLED, "torch or pickle"),
@@ -194,6 +193,12 @@ def test_weights_in_other_formats_are_known_by_name_or_content(name: str, change
     (model,) = change({"x": b""}, {f"m/{name}": content}).values()
     assert (model.kind, model.entry, model.format_note, model.weights_touched) == (ModelKind.UNSUPPORTED, f"m/{name}", note, True)
     assert change({}, {"x": b"1"}) == {}
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "no-extension"])
+def test_torch_zips_are_models_that_are_read(name: str, change: Change) -> None:
+    (model,) = change({"x": b""}, {f"m/{name}": zipped("archive/data.pkl")}).values()
+    assert (model.kind, model.entry, model.format_note) == (ModelKind.SINGLE, f"m/{name}", "")
 
 
 NO_MODELS = {

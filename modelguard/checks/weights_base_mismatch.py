@@ -2,8 +2,8 @@
 
 The checkpoint is held against the base that its card, its adapter configuration or the policy names. A mismatch is found only when
 every exact test is silent on at least three blocks *and* the same tests fire on copies of the declared base itself that were rounded
-to 4 bits, half pruned, or diluted to 20 %. Short of that the answer is open. Siblings of the base and other models trained from its
-initialisation are not told from models made from it.
+to 4 bits, half pruned, or diluted to 20 %. Short of that the answer is open. Where the weights agree with the base, what training made
+of it is looked for, too: a model that shares no more than the base's random start was not made from the base.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Iterator
 
 from modelguard.types.changes import Declaration
 from modelguard.types.findings import Claim, Level, Numbers, found, ok, unknown
-from modelguard.types.weights import Comparison, LayerResult, Relation
+from modelguard.types.weights import Basis, Comparison, LayerResult, Relation
 
+CONFORMAL = "t4-"
 PARTIAL_BLOCKS = 3  # as many silent blocks as it takes to deny a whole model
 WORDS = {
     Relation.IDENTICAL: "every tensor is byte for byte the declared base's",
@@ -26,15 +27,37 @@ def check(weights: Comparison, declaration: Declaration) -> Iterator[Claim]:
     """Judges the comparison with the declared base."""
     if weights.relation is Relation.UNRELATED:
         yield _mismatch(weights, declaration)
+    elif weights.relation is Relation.SHARED_INITIALISATION:
+        yield _same_start(weights, declaration)
     elif weights.relation is Relation.INCONCLUSIVE:
         why = next((item.why for item in weights.unknown if item.what == "relation"), "no test could decide")
         yield unknown(
             f"the weights neither show nor rule out the declared base: {why}", numbers=_numbers(weights), settle=_settle(declaration)
         )
     else:
-        chance = f": under independence this has a chance of at most 10^{weights.log10_p:.0f}" if weights.log10_p < 0 else ""
-        yield ok(f"{WORDS[weights.relation]}, {weights.right.ref}{chance}", numbers=_numbers(weights), where=weights.left.ref)
+        yield ok(f"{WORDS[weights.relation]}, {weights.right.ref}{_chance(weights)}", numbers=_numbers(weights), where=weights.left.ref)
         yield from _partial(weights)
+
+
+def _chance(weights: Comparison) -> str:
+    """What the answer rests on, in one clause."""
+    if weights.basis is Basis.CONFORMAL:
+        controls = next((test.n for test in weights.evidence if test.method.startswith(CONFORMAL)), 0)
+        return f": its units agree with the base's under a full disguise, beyond {controls} controls"
+    return f": under independence this has a chance of at most 10^{weights.log10_p:.0f}" if weights.log10_p < 0 else ""
+
+
+def _same_start(weights: Comparison, declaration: Declaration) -> Claim:
+    """An estimate with calibrated thresholds and no exact null: never more than medium confidence."""
+    why = next((item.why for item in weights.unknown if item.what == "relation"), "")
+    return found(
+        f"the weights share the random start of the declared base {weights.right.ref}, but not what training made of it: {why}",
+        severity=Level.MEDIUM,
+        confidence=Level.MEDIUM,
+        numbers=_numbers(weights),
+        where=weights.left.ref,
+        settle=_settle(declaration),
+    )
 
 
 def _mismatch(weights: Comparison, declaration: Declaration) -> Claim:
@@ -82,6 +105,9 @@ def _numbers(weights: Comparison) -> Numbers:
     }
     for method in dict.fromkeys(test.method for test in weights.evidence):
         results = [test for test in weights.evidence if test.method == method]
+        if results[0].share:
+            numbers[method] = round(max(test.statistic for test in results), 4)
+            continue
         numbers[f"{method}: fixed points"] = f"{sum(int(test.statistic) for test in results)} of {sum(test.n for test in results)}"
         numbers[f"{method}: smallest log10 p"] = round(min(test.log10_p_adjusted for test in results), 2)
     return numbers

@@ -69,10 +69,10 @@ def _by_content(left: Checkpoint, right: Checkpoint, pairs: dict[str, str]) -> d
     waiting: dict[bytes, list[str]] = defaultdict(list)
     for name in sorted(rest_right):
         if _kind(right, name) in shapes:
-            waiting[_digest(right, name)].append(name)
+            waiting[digest(right, name)].append(name)
     found = {}
     for name in sorted(rest_left):
-        if _kind(left, name) in shapes and (matches := waiting.get(_digest(left, name))):
+        if _kind(left, name) in shapes and (matches := waiting.get(digest(left, name))):
             found[name] = matches.pop(0)
     return found
 
@@ -82,7 +82,7 @@ def _kind(checkpoint: Checkpoint, name: str) -> tuple[str, tuple[int, ...]]:
     return info.dtype, info.shape
 
 
-def _digest(checkpoint: Checkpoint, name: str) -> bytes:
+def digest(checkpoint: Checkpoint, name: str) -> bytes:
     """BLAKE2b of a tensor's type, shape and bytes, read tile by tile."""
     info = checkpoint.tensors[name]
     digest = hashlib.blake2b(f"{info.dtype}{info.shape}".encode(), digest_size=20)

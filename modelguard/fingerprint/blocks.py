@@ -36,6 +36,7 @@ class Block:
     right_partner: str = ""
     named: bool = True  # whether names paired the two, rather than their order alone
     candidates: int = 1  # how many layers of the right checkpoint the partner was chosen among
+    kernel: int = 1  # entries of a kernel in a convolution: beyond 1, the axes of a unit's row are not exchangeable and T2 is not exact
 
 
 def find_blocks(left: Checkpoint, right: Checkpoint, alignment: Alignment) -> tuple[Block, ...]:
@@ -49,7 +50,7 @@ def find_blocks(left: Checkpoint, right: Checkpoint, alignment: Alignment) -> tu
     in_order = list(zip(ours.values(), (info.name for info in theirs.values()), strict=False)) if len(ours) == len(theirs) else []
     chosen = named or [(info, name) for info, name in in_order if right.tensors[name].shape == info.shape]
     blocks = (_block(info, name, left, pairs, bool(named)) for info, name in chosen)
-    return tuple(sorted(blocks, key=lambda block: _natural(block.layer)))
+    return tuple(sorted(blocks, key=lambda block: natural(block.layer)))
 
 
 def layer_of(name: str) -> str:
@@ -65,7 +66,7 @@ def _block(info: TensorInfo, right: str, left: Checkpoint, pairs: Mapping[str, s
         matched=layer_of(right),
         left=info.name,
         right=right,
-        units=_units(info),
+        units=units_of(info),
         width=info.shape[1],
         left_partner=partner if partner in pairs else "",
         right_partner=pairs.get(partner, ""),
@@ -80,7 +81,7 @@ def unit_matrices(checkpoint: Checkpoint) -> dict[str, TensorInfo]:
     for name, info in checkpoint.tensors.items():
         if _is_unit_matrix(info, width) and (_partner(info, checkpoint.tensors) or FUSED.search(name)) and "." in layer_of(name):
             candidates[layer_of(name)].append(info)
-    return {layer: min(candidates[layer], key=_rank) for layer in sorted(candidates, key=_natural)}
+    return {layer: min(candidates[layer], key=_rank) for layer in sorted(candidates, key=natural)}
 
 
 def _is_unit_matrix(info: TensorInfo, width: int) -> bool:
@@ -88,14 +89,14 @@ def _is_unit_matrix(info: TensorInfo, width: int) -> bool:
     return shaped and not ATTENTION.search(info.name) and (info.shape[0] != width or _rank(info)[0] < len(PREFERENCE))
 
 
-def _units(info: TensorInfo) -> int:
+def units_of(info: TensorInfo) -> int:
     """Units of a unit matrix: half its rows where gate and up are stored as one."""
     return info.shape[0] // 2 if FUSED.search(info.name) else info.shape[0]
 
 
 def _partner(info: TensorInfo, tensors: Mapping[str, TensorInfo]) -> str:
     """The matrix of the same layer that reads from these units, (width, units); "" when there is none."""
-    layer, wanted = layer_of(info.name), (info.shape[1], _units(info))
+    layer, wanted = layer_of(info.name), (info.shape[1], units_of(info))
     matches = [name for name, other in tensors.items() if other.shape == wanted and name != info.name and layer_of(name) == layer]
     return min((name for name in matches if not ATTENTION.search(name)), default="")
 
@@ -113,6 +114,6 @@ def _width(checkpoint: Checkpoint) -> int:
     return max(counts, key=lambda length: (counts[length], -length), default=0)
 
 
-def _natural(name: str) -> tuple[tuple[int, str], ...]:
+def natural(name: str) -> tuple[tuple[int, str], ...]:
     """Sorts `layer.10` behind `layer.9`."""
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name))

@@ -4,167 +4,171 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import log10
 
 from modelguard.checkpoints.base import Checkpoint, nbytes, parameters
-from modelguard.fingerprint import disguise
 from modelguard.fingerprint.alignment import Alignment, align
-from modelguard.fingerprint.blocks import Block, find_blocks
+from modelguard.fingerprint.buffers import is_buffer, says_nothing
 from modelguard.fingerprint.difference import difference
-from modelguard.fingerprint.embeddings import examine_embeddings
-from modelguard.fingerprint.layers import find_moved
+from modelguard.fingerprint.examination import Examination, Question, examine
+from modelguard.fingerprint.kinds.pair import Pair
+from modelguard.fingerprint.kinds.recognition import recognise
 from modelguard.fingerprint.matching import log10_tail
 from modelguard.fingerprint.meter import Metered
 from modelguard.fingerprint.permutation import explain
-from modelguard.fingerprint.relation import BlockTests, examine_blocks, relation_of, spread
+from modelguard.fingerprint.rearrangement import Rearranged, rearranged
+from modelguard.fingerprint.rescaling import explain_rescaled
 from modelguard.fingerprint.weight_tests import T1, T3
-from modelguard.fingerprint.wording import explained_share, kinds_of, layer_results, power_of, summarise
-from modelguard.types.weights import Basis, Comparison, Cost, NullTest, Relation, Side, TensorDifference, Undecided
+from modelguard.fingerprint.wording import explained_share, layer_results, power_of, summarise
+from modelguard.types.weights import Basis, Comparison, Cost, KindDetail, Relation, Side, TensorDifference, Undecided
 
 DEPTHS = ("header", "sample", "full")
-SAMPLED_BLOCKS = 6
 ALPHA = 1e-9
 SUMMED = (T1, T3)  # tests whose blocks are independent of one another
-LOSSLESS = ("identical", "cast", "permuted")
-BUFFERS = ("position_ids", "inv_freq", "cos_cached", "sin_cached", "attn.bias", "attn.masked_bias", "attention.masked_bias")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Tested:
-    """The relation, why it is open where it is, and what the tests gave."""
-
-    relation: Relation
-    why: str = ""
-    examined: tuple[BlockTests, ...] = ()
-    embeddings: NullTest | None = None
-    veto: float | None = None  # the share of T4, where a full disguise was looked for
+LOSSLESS = ("identical", "cast", "permuted", "rescaled")
+ONE_WAY = ("quantized", "pruned", "cast")  # what is lost is lost on the side of the child
 
 
 def compare(
-    left: Checkpoint, right: Checkpoint, *, depth: str = "full", alpha: float = ALPHA, advance: Callable[[int], None] | None = None
+    left: Checkpoint,
+    right: Checkpoint,
+    *,
+    depth: str = "full",
+    alpha: float = ALPHA,
+    controls: Sequence[Checkpoint] = (),
+    candidates: Sequence[Checkpoint] = (),
+    advance: Callable[[int], None] | None = None,
 ) -> Comparison:
     """How `left` (the checkpoint in question) stands to `right` (the alleged parent).
 
     `header` looks at names and shapes only; `sample` reads the stretches that the exact tests need, of a few layers; `full` adds the
-    exact difference of every tensor. `advance` is told of bytes as they are read.
+    exact difference of every tensor. `controls` are models known to be independent of both, for the test that has no exact null;
+    `candidates` are further parents that a merge may hold. `advance` is told of bytes as they are read.
     """
     started = time.monotonic()
-    ours, theirs = Metered(left, advance), Metered(right, advance)
+    metered, theirs = Metered(left, advance), Metered(right, advance)
+    arranged = rearranged(metered, theirs, thorough=depth == "full") if depth != "header" else Rearranged(view=metered)
+    ours = arranged.view
     alignment = align(ours, theirs, by_content=depth == "full")
-    differences = explain(ours, theirs, difference(ours, theirs, alignment)) if depth == "full" else ()
-    tested = _settled(alignment, differences) or _test(ours, theirs, alignment, depth, alpha)
-    examined, embeddings, relation = tested.examined, tested.embeddings, tested.relation
-    read, total = ours.bytes_read + theirs.bytes_read, nbytes(left) + nbytes(right)
+    differences = _explained(ours, theirs, alignment) if depth == "full" else ()
+    question = Question(left=ours, right=theirs, alignment=alignment, arranged=arranged, depth=depth, alpha=alpha, controls=controls)
+    found = _settled(question, differences) or examine(question)
+    details = _details(question, differences, found, candidates)
     return Comparison(
         left=_side(left),
         right=_side(right),
-        relation=relation,
-        kinds=kinds_of(ours, theirs, alignment, differences, examined, relation, alpha),
-        direction=_direction(differences, left, right, relation),
-        basis=_basis(relation),
-        log10_p=_combined(examined),
-        score=_score(examined, relation),
-        share_explained=explained_share(ours, differences, examined, relation, embeddings, alpha),
-        power=power_of(examined, alpha, tested.veto),
-        layers=layer_results(examined, differences, alpha),
-        evidence=tuple(result for item in examined for result in item.results) + ((embeddings,) if embeddings else ()),
-        unknown=_unknown(alignment, depth, relation, tested.why),
+        relation=found.relation,
+        kinds=tuple(dict.fromkeys(detail.kind for detail in details)),
+        details=details,
+        direction=_direction(differences, left, right, found.relation, details),
+        basis=found.basis,
+        log10_p=_combined(found),
+        score=_score(found),
+        share_explained=explained_share(ours, differences, found, alpha),
+        power=power_of(found, alpha),
+        layers=layer_results(found, differences, alpha),
+        evidence=tuple(result for item in found.examined for result in item.results) + found.wider,
+        unknown=_unknown(alignment, depth, found),
         difference=summarise(ours, alignment, differences) if depth == "full" else None,
-        cost=Cost(bytes_read=read, bytes_total=total, seconds=time.monotonic() - started),
+        cost=Cost(
+            bytes_read=metered.bytes_read + theirs.bytes_read,
+            bytes_total=nbytes(left) + nbytes(right),
+            seconds=time.monotonic() - started,
+        ),
     )
 
 
-def _settled(alignment: Alignment, differences: Sequence[TensorDifference]) -> _Tested | None:
+def _explained(left: Checkpoint, right: Checkpoint, alignment: Alignment) -> tuple[TensorDifference, ...]:
+    return explain_rescaled(left, right, explain(left, right, difference(left, right, alignment)))
+
+
+def _settled(question: Question, differences: Sequence[TensorDifference]) -> Examination | None:
     """What the bytes alone settle, or None."""
-    relation = _lossless(alignment, differences)
-    return None if relation is None else _Tested(relation=relation)
+    relation = _lossless(question.left, question.right, question.alignment, differences)
+    if relation is Relation.IDENTICAL and question.arranged.steps:
+        relation = Relation.SAME_WEIGHTS
+    return None if relation is None else Examination(relation=relation, basis=Basis.BYTES)
 
 
-def _test(left: Checkpoint, right: Checkpoint, alignment: Alignment, depth: str, alpha: float) -> _Tested:
-    if depth == "header":
-        return _Tested(relation=Relation.INCONCLUSIVE, why="only names and shapes were looked at")
-    blocks = _blocks(left, right, alignment, depth)
-    examined = examine_blocks(left, right, blocks, alpha)
-    moved = find_moved(left, right, [item.block for item in examined if not item.fired(alpha)], alpha)
-    if moved:
-        examined = examine_blocks(left, right, [moved.get(block.layer, block) for block in blocks], alpha)
-    relation, why, veto = _judge(left, right, alignment, examined, alpha)
-    embeddings = examine_embeddings(left, right, alignment, alpha)
-    if relation is Relation.UNRELATED and embeddings is not None and embeddings.log10_p <= log10(alpha):
-        relation, why = Relation.INCONCLUSIVE, "the token embeddings are shared, and no layer shows anything"
-    return _Tested(relation=relation, why=why, examined=examined, embeddings=embeddings, veto=veto)
+def _details(
+    question: Question, differences: Sequence[TensorDifference], found: Examination, candidates: Sequence[Checkpoint]
+) -> tuple[KindDetail, ...]:
+    """The kinds that the weights show, those that the tests themselves gave among them."""
+    pair = Pair(
+        left=question.left,
+        right=question.right,
+        alignment=question.alignment,
+        differences=tuple(differences),
+        relation=found.relation,
+        examined=found.examined,
+        alpha=question.alpha,
+        candidates=tuple(candidates),
+    )
+    shown = (*recognise(pair), *found.details)
+    if question.arranged.steps and found.relation in (Relation.SAME_WEIGHTS, Relation.DERIVED) and "renamed" not in [d.kind for d in shown]:
+        shown = (*shown, KindDetail(kind="renamed", text=f"in another layout: {', '.join(question.arranged.steps)}"))
+    return shown
 
 
-def _blocks(left: Checkpoint, right: Checkpoint, alignment: Alignment, depth: str) -> tuple[Block, ...]:
-    blocks = find_blocks(left, right, alignment)
-    return tuple(blocks[place] for place in spread(range(len(blocks)), SAMPLED_BLOCKS)) if depth == "sample" else blocks
-
-
-def _lossless(alignment: Alignment, differences: Sequence[TensorDifference]) -> Relation | None:
+def _lossless(left: Checkpoint, right: Checkpoint, alignment: Alignment, differences: Sequence[TensorDifference]) -> Relation | None:
     """The relation that equal or provably re-encoded tensors give, or None. Buffers that every model of a kind shares prove nothing."""
-    strays = [name for name in (*alignment.only_left, *alignment.only_right) if not name.endswith(BUFFERS)]
-    weights = [item for item in differences if item.entries and not item.name.endswith(BUFFERS)]
+    sides = ((left, alignment.only_left), (right, alignment.only_right))
+    strays = [name for side, names in sides for name in names if not says_nothing(side, name)]
+    weights = [item for item in differences if item.entries and not _proves_nothing(left, item)]
     if strays or not weights or any(item.explanation not in LOSSLESS for item in weights):
         return None
     plain = all(item.explanation == "identical" for item in differences) and not alignment.renamed
     return Relation.IDENTICAL if plain and not (alignment.only_left or alignment.only_right) else Relation.SAME_WEIGHTS
 
 
-def _judge(
-    left: Checkpoint, right: Checkpoint, alignment: Alignment, examined: Sequence[BlockTests], alpha: float
-) -> tuple[Relation, str, float | None]:
-    """The relation that the tests give; before one is denied, a full disguise is looked for. (relation, why not decided, T4 share)"""
-    relation, why = relation_of(examined, alpha, "")
-    if relation is not Relation.UNRELATED:
-        return relation, why, None
-    share = disguise.look(left, right, alignment, [item.block for item in examined if item.controls])
-    if share is not None and share >= disguise.VETO:
-        hint = f"{disguise.METHOD}: {share:.0%} of units find one partner by input and output, so a full disguise is possible"
-        return *relation_of(examined, alpha, hint), share
-    return relation, why, share
+def _proves_nothing(left: Checkpoint, item: TensorDifference) -> bool:
+    return is_buffer(left, item.name) or (item.explanation in LOSSLESS and says_nothing(left, item.name))
 
 
 def _side(checkpoint: Checkpoint) -> Side:
     return Side(ref=checkpoint.ref, digest=checkpoint.digest, parameters=parameters(checkpoint))
 
 
-def _basis(relation: Relation) -> Basis:
-    if relation in (Relation.IDENTICAL, Relation.SAME_WEIGHTS):
-        return Basis.BYTES
-    return Basis.NONE if relation is Relation.INCONCLUSIVE else Basis.EXACT
-
-
-def _combined(examined: Sequence[BlockTests]) -> float:
-    """log10 of the best valid bound: the strongest block after correction, or all blocks of T1 or of T3 together (L^k / k!).
+def _combined(found: Examination) -> float:
+    """log10 of the best valid bound: the strongest test after correction, or all blocks of T1 or of T3 together (L^k / k!).
 
     Only blocks that their number paired are added up, and not T2's: layers share the axes of one residual stream.
     """
-    values = [item.best.log10_p_adjusted for item in examined]
+    values = [item.best.log10_p_adjusted for item in found.examined] + [test.log10_p_adjusted for test in found.wider]
     for method in SUMMED:
-        fixed = [result.statistic for item in examined if item.block.candidates == 1 for result in item.results if result.method == method]
+        fixed = [
+            result.statistic for item in found.examined if item.block.candidates == 1 for result in item.results if result.method == method
+        ]
         values.append(log10_tail(int(sum(fixed)), max(1, len(fixed))) + log10(len(SUMMED) + 1))
     return min(0.0, min(values, default=0.0))
 
 
-def _score(examined: Sequence[BlockTests], relation: Relation) -> float:
-    """Share of tested units or axes at their own place, by the best test of each block, over blocks."""
-    if relation in (Relation.IDENTICAL, Relation.SAME_WEIGHTS):
+def _score(found: Examination) -> float:
+    """Share of tested units or axes at their own place, by the best test of each block, over blocks; of T4 where that decided."""
+    if found.relation in (Relation.IDENTICAL, Relation.SAME_WEIGHTS):
         return 1.0
-    shares = [item.score for item in examined]
+    if found.basis is Basis.CONFORMAL and found.agreement is not None:
+        return found.agreement.share
+    shares = [item.score for item in found.examined]
     return sum(shares) / len(shares) if shares else 0.0
 
 
-def _direction(differences: Sequence[TensorDifference], left: Checkpoint, right: Checkpoint, relation: Relation) -> str:
-    """A rounding shows which side is the rounded one; nothing else here tells parent from child."""
+def _direction(
+    differences: Sequence[TensorDifference], left: Checkpoint, right: Checkpoint, relation: Relation, details: Sequence[KindDetail]
+) -> str:
+    """A rounding or a pruning shows which side lost something; nothing else here tells parent from child."""
+    if relation is Relation.SHARED_INITIALISATION:
+        return "common-ancestor"
+    if relation is Relation.DERIVED and any(detail.kind in ONE_WAY for detail in details):
+        return "left-from-right"
     if relation is not Relation.SAME_WEIGHTS or not any(item.explanation == "cast" for item in differences):
         return "unknown"
     narrower = nbytes(left) < nbytes(right)
     return "left-from-right" if narrower else "right-from-left"
 
 
-def _unknown(alignment: Alignment, depth: str, relation: Relation, why: str) -> tuple[Undecided, ...]:
-    items = [Undecided(what="relation", why=why)] if relation is Relation.INCONCLUSIVE else []
+def _unknown(alignment: Alignment, depth: str, found: Examination) -> tuple[Undecided, ...]:
+    items = [Undecided(what="relation", why=found.why)] if found.why else []
     if depth != "full":
         items.append(Undecided(what="exact difference", why=f"depth is {depth}"))
     if alignment.only_left:

@@ -43,7 +43,8 @@ def made_by(control: Control, base: Matrix, other: Matrix) -> Matrix:
     made = np.empty_like(base)
     for start in range(0, len(base), ROWS_AT_A_TIME):
         stretch = slice(start, start + ROWS_AT_A_TIME)
-        made[stretch] = control(base[stretch], other[stretch])
+        with np.errstate(over="ignore", invalid="ignore"):  # rows that are not numbers, or too small for one, make rows that say nothing
+            made[stretch] = control(base[stretch], other[stretch])
     return made
 
 

@@ -2,20 +2,23 @@
 
 A layer that is silent against the layer of its own number is held against every other layer of the right checkpoint, with the two
 tests that need no more than a stretch of units. The choice among so many is paid for: the p-value of the best is multiplied by the
-number of pairs here, and by the number of candidates wherever it is reported.
+number of pairs here, and by the number of candidates wherever it is reported. Layers that have no counterpart of their own number (the left
+side has more) are looked for in the same way.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import log10
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint
-from modelguard.fingerprint.blocks import Block, layer_of, unit_matrices
+from modelguard.fingerprint.blocks import Block, layer_of, unit_matrices, units_of
 from modelguard.fingerprint.matching import fixed_points, log10_tail
 from modelguard.fingerprint.tiles import rows
 from modelguard.fingerprint.weight_tests import directions, window
@@ -38,8 +41,8 @@ class _Units:
 
 def find_moved(left: Checkpoint, right: Checkpoint, silent: Sequence[Block], alpha: float) -> Mapping[str, Block]:
     """The silent blocks that belong to another layer of the right checkpoint, by their own layer, re-paired with it."""
-    others = [info for info in unit_matrices(right).values() if silent and info.shape == right.tensors[silent[0].right].shape]
-    if len(others) < 2 or len(others) > MAX_LAYERS or len(silent) > MAX_LAYERS:
+    others = [info for info in unit_matrices(right).values() if silent and info.shape == left.tensors[silent[0].left].shape]
+    if not others or (len(others) < 2 and silent[0].right) or len(others) > MAX_LAYERS or len(silent) > MAX_LAYERS:
         return {}
     candidates = {info.name: _units(right, info.name, silent[0]) for info in others}
     threshold = log10(alpha) - log10(2 * len(candidates) * len(silent))
@@ -51,6 +54,56 @@ def find_moved(left: Checkpoint, right: Checkpoint, silent: Sequence[Block], alp
         if scores[best] <= threshold and best != block.right:
             moved[block.layer] = replace(block, right=best, matched=layer_of(best), right_partner="", candidates=len(candidates))
     return moved
+
+
+def find_added(left: Checkpoint, right: Checkpoint, blocks: Sequence[Block], alpha: float) -> Mapping[str, Block]:
+    """The layers of the left checkpoint that no block has, by name, each paired with the layer of the right one that it repeats."""
+    paired = {block.layer for block in blocks}
+    shapes = {left.tensors[block.left].shape for block in blocks}
+    alone = [info for layer, info in unit_matrices(left).items() if layer not in paired and (not shapes or info.shape in shapes)]
+    unpaired = [
+        Block(layer=layer_of(info.name), matched="", left=info.name, right="", units=units_of(info), width=info.shape[1])
+        for info in alone
+        if info.shape == alone[0].shape
+    ]
+    return find_moved(left, right, unpaired, alpha)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerChanges:
+    """How the layers of the left checkpoint follow from the right one's: names of layers, on the side where they are."""
+
+    removed: tuple[str, ...]  # of the right one, without a counterpart
+    inserted: tuple[str, ...]  # of the left one, without a counterpart
+    repeated: tuple[str, ...]  # of the right one, with several counterparts
+    reordered: bool
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of the `compare` contract that this comes to."""
+        kinds = {"layers-removed": bool(self.removed), "layers-added": bool(self.inserted or self.repeated)}
+        return tuple(kind for kind, shown in kinds.items() if shown)
+
+
+def layer_changes(left: Checkpoint, right: Checkpoint, related: Mapping[str, str]) -> LayerChanges:
+    """What was done to the layers, from the related pairs (left layer -> right layer) that the tests found.
+
+    Unrelated layers are inserted ones only where the left side has more layers than were related to the right one's; a layer that stands
+    in the place of another is a replaced one, and neither inserted nor removed.
+    """
+    ours, theirs = tuple(unit_matrices(left)), tuple(unit_matrices(right))
+    order = {layer: place for place, layer in enumerate(theirs)}
+    images = [order[related[layer]] for layer in ours if related.get(layer) in order]
+    counts = Counter(images)
+    gone = [layer for layer in theirs if order[layer] not in counts]
+    new = [layer for layer in ours if layer not in related]
+    replaced = {layer for layer in gone if layer in new}
+    return LayerChanges(
+        removed=tuple(layer for layer in gone if layer not in replaced),
+        inserted=tuple(layer for layer in new if layer not in replaced),
+        repeated=tuple(layer for layer in theirs if counts[order[layer]] > 1),
+        reordered=any(first > second for first, second in pairwise(images)) and max(counts.values(), default=0) == 1,
+    )
 
 
 def _units(checkpoint: Checkpoint, name: str, block: Block) -> _Units:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.dtypes import FLOATING
-from modelguard.fingerprint.blocks import layer_of
+from modelguard.fingerprint.blocks import ATTENTION, layer_of
 from modelguard.fingerprint.tiles import pieces, rows
 from modelguard.types.weights import TensorDifference
 
@@ -25,7 +26,7 @@ def explain(left: Checkpoint, right: Checkpoint, differences: Sequence[TensorDif
     """The differences, with `permuted` where a tensor is its partner with the units of its layer in another order.
 
     The order is read off the layer's matrices and must be one for the whole layer: tensors that are equal as sets of rows, but each in
-    an order of its own, compute another function and stay `changed`.
+    an order of its own, compute another function and stay `changed`. So do units that are written in another order than they are read.
     """
     candidates = [item for item in differences if _candidate(item)]
     orders: dict[tuple[str, int], Order] = {}
@@ -33,8 +34,52 @@ def explain(left: Checkpoint, right: Checkpoint, differences: Sequence[TensorDif
         if len(item.shape) == 2:
             for axis, order in _orders(left, right, item):
                 orders.setdefault((layer_of(item.name), item.shape[axis]), order)
-    sound = {item.name for item in candidates if _is_reordered(left, right, item, orders)}
+    found = {item.name: _reordered_axis(left, right, item, orders) for item in candidates}
+    axes = {name: place for name, place in found.items() if place is not None}
+    sound = _sound(left, differences, axes, orders)
     return tuple(replace(item, explanation="permuted") if item.name in sound else item for item in differences)
+
+
+def _sound(
+    left: Checkpoint, differences: Sequence[TensorDifference], axes: Mapping[str, int], orders: Mapping[tuple[str, int], Order]
+) -> set[str]:
+    """The reordered tensors whose layer writes and reads the units in that order, with no tensor of theirs left behind."""
+    layers: dict[str, list[TensorDifference]] = defaultdict(list)
+    for item in differences:
+        layers[layer_of(item.name)].append(item)
+    return {name for layer in layers.values() for name in _whole(layer, axes, orders) if name in left.tensors}
+
+
+def _whole(layer: Sequence[TensorDifference], axes: Mapping[str, int], orders: Mapping[tuple[str, int], Order]) -> set[str]:
+    """The reordered tensors of one layer, by what they belong to: an order holds for attention or for the rest, each on its own."""
+    found: set[str] = set()
+    for attention in (False, True):
+        items = [item for item in layer if bool(ATTENTION.search(item.name)) is attention]
+        moved = [item for item in items if item.name in axes]
+        lengths = {item.shape[axes[item.name]] for item in moved}
+        for length in sorted(lengths):
+            group = [item for item in moved if item.shape[axes[item.name]] in (length, *_doubled(layer, length, lengths, orders))]
+            sides = {axes[item.name] for item in group if len(item.shape) == 2}
+            behind = [item for item in items if length in item.shape and item.name not in axes and not _square(layer, length)]
+            if sides == {0, 1} and (attention or not behind):
+                found |= {item.name for item in group}
+    return found
+
+
+def _doubled(
+    layer: Sequence[TensorDifference], length: int, lengths: Collection[int], orders: Mapping[tuple[str, int], Order]
+) -> tuple[int, ...]:
+    """The length of a fused gate and up that is in this order twice over."""
+    name = layer_of(layer[0].name)
+    if 2 * length not in lengths:
+        return ()
+    order = orders[name, length]
+    return (2 * length,) if np.array_equal(orders[name, 2 * length], np.concatenate([order, order + length])) else ()
+
+
+def _square(layer: Sequence[TensorDifference], length: int) -> bool:
+    """Whether a length is that of the residual stream too, so that not every tensor that has it holds these units."""
+    return any(item.shape == (length,) and "norm" in item.name.lower() for item in layer)
 
 
 def _candidate(item: TensorDifference) -> bool:
@@ -83,9 +128,10 @@ def _hashes(checkpoint: Checkpoint, name: str) -> tuple[Hashes, Hashes]:
     return of_rows, of_columns
 
 
-def _is_reordered(left: Checkpoint, right: Checkpoint, item: TensorDifference, orders: Mapping[tuple[str, int], Order]) -> bool:
+def _reordered_axis(left: Checkpoint, right: Checkpoint, item: TensorDifference, orders: Mapping[tuple[str, int], Order]) -> int | None:
+    """The axis along which a tensor is its partner in its layer's order; None where it is not."""
     known = ((axis, orders.get((layer_of(item.name), length))) for axis, length in enumerate(item.shape))
-    return any(order is not None and _agrees(left, right, item, axis, order) for axis, order in known)
+    return next((axis for axis, order in known if order is not None and _agrees(left, right, item, axis, order)), None)
 
 
 def _agrees(left: Checkpoint, right: Checkpoint, item: TensorDifference, axis: int, order: Order) -> bool:

@@ -108,7 +108,7 @@ def control_threshold(examined: Sequence[BlockTests], alpha: float) -> float:
 def _tests(left: Checkpoint, right: Checkpoint, block: Block, threshold: float) -> tuple[NullTest, ...]:
     units = tests.sample(left, right, block)
     results = (_result(tests.T1, block, *tests.t1(units)), _result(tests.T3, block, *tests.t3(units)))
-    if min(result.log10_p for result in results) <= threshold:
+    if min(result.log10_p for result in results) <= threshold or block.kernel > 1:
         return results
     ours, theirs = tests.axis_profiles(left, block.left, block), tests.axis_profiles(right, block.right, block)
     return (*results, _result(tests.T2, block, *tests.t2(ours, theirs)))

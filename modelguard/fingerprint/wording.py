@@ -2,82 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from math import log10
+from collections.abc import Sequence
 
 from modelguard.checkpoints.base import Checkpoint, parameters
-from modelguard.checkpoints.dtypes import PRECISION
 from modelguard.fingerprint import weight_tests as tests
 from modelguard.fingerprint.alignment import Alignment
 from modelguard.fingerprint.blocks import layer_of
+from modelguard.fingerprint.buffers import is_buffer, says_nothing
+from modelguard.fingerprint.disguise import Agreement
+from modelguard.fingerprint.examination import LEAST_CONTROLS, Examination
 from modelguard.fingerprint.relation import BlockTests, control_threshold
-from modelguard.types.weights import DifferenceSummary, LayerResult, NullTest, Power, Relation, TensorDifference
+from modelguard.types.weights import DifferenceSummary, LayerResult, Power, Relation, TensorDifference
 
 MOST_CHANGED = 12
 NAMED = 20
 BLIND = (
     Power(transformation="a share below 20 % of this base in a merge", detectable=False, how="below the weakest positive control"),
     Power(transformation="distillation", detectable=False, how="leaves no trace in weights; behaviour can hint at it"),
-    Power(
-        transformation="training from the same initialisation",
-        detectable=False,
-        how="keeps units in their order as derivation does: these tests do not tell the two apart",
-    ),
 )
 
 
-def kinds_of(
-    left: Checkpoint,
-    right: Checkpoint,
-    alignment: Alignment,
-    differences: Sequence[TensorDifference],
-    examined: Sequence[BlockTests],
-    relation: Relation,
-    alpha: float,
-) -> tuple[str, ...]:
-    """The transformations that show, in a fixed order."""
-    explained = {item.explanation for item in differences}
-    methods = {method for item in examined if item.fired(alpha) for method in fired_methods(item, alpha)}
-    related = relation in (Relation.IDENTICAL, Relation.SAME_WEIGHTS, Relation.DERIVED)
-    signs = {
-        "cast": related and (("cast" in explained and relation is Relation.SAME_WEIGHTS) or _narrowed(left, right, alignment)),
-        "renamed": related and alignment.renamed,
-        "permuted": related and ("permuted" in explained or methods == {tests.T2}),
-        "rotated": methods == {tests.T3},
-        "finetune": relation is Relation.DERIVED and tests.T1 in methods,
-        "layers-removed": related and bool(_layers(alignment.only_right) - _layers(left.tensors)),
-        "layers-added": related and bool(_layers(alignment.only_left) - _layers(right.tensors)),
-        "partial": relation is Relation.DERIVED and not all(item.fired(alpha) for item in examined),
-    }
-    return tuple(kind for kind, shown in signs.items() if shown)
-
-
-def fired_methods(item: BlockTests, alpha: float) -> tuple[str, ...]:
-    """The tests that refute independence on a block after correction."""
-    return tuple(result.method for result in item.results if result.log10_p_adjusted <= log10(alpha))
-
-
-def layer_results(examined: Sequence[BlockTests], differences: Sequence[TensorDifference], alpha: float) -> tuple[LayerResult, ...]:
+def layer_results(found: Examination, differences: Sequence[TensorDifference], alpha: float) -> tuple[LayerResult, ...]:
     """One result a layer: from the tests where they ran, from the exact difference where every tensor is explained by it."""
-    if not examined:
+    if not found.examined:
         return _explained_layers(differences)
-    threshold = control_threshold(examined, alpha)
+    threshold = control_threshold(found.examined, alpha)
     return tuple(
         LayerResult(
             name=item.block.layer,
             matched=item.block.matched,
-            relation=_layer_relation(item, alpha, threshold).value,
+            relation=_layer_relation(item, found, alpha, threshold).value,
             score=item.score,
             log10_p=item.best.log10_p_adjusted,
         )
-        for item in examined
+        for item in found.examined
     )
 
 
-def _layer_relation(item: BlockTests, alpha: float, threshold: float) -> Relation:
-    if item.fired(alpha):
-        return Relation.DERIVED
-    return Relation.UNRELATED if item.could_speak(threshold) else Relation.INCONCLUSIVE
+def _layer_relation(item: BlockTests, found: Examination, alpha: float, threshold: float) -> Relation:
+    """A layer carries what the whole was found to carry, or nothing; it denies nothing where a full disguise is possible."""
+    if item.fired(alpha) or item.block.layer in found.shared:
+        return found.relation if found.relation is not Relation.UNRELATED else Relation.INCONCLUSIVE
+    if found.disguise_possible or not item.could_speak(threshold):
+        return Relation.INCONCLUSIVE
+    return Relation.UNRELATED
 
 
 def _explained_layers(differences: Sequence[TensorDifference]) -> tuple[LayerResult, ...]:
@@ -93,28 +61,21 @@ def _explained_layers(differences: Sequence[TensorDifference]) -> tuple[LayerRes
     return tuple(results)
 
 
-def explained_share(
-    left: Checkpoint,
-    differences: Sequence[TensorDifference],
-    examined: Sequence[BlockTests],
-    relation: Relation,
-    embeddings: NullTest | None,
-    alpha: float,
-) -> float:
+def explained_share(left: Checkpoint, differences: Sequence[TensorDifference], found: Examination, alpha: float) -> float:
     """Share of the left checkpoint's parameters that equal or re-encoded tensors, or layers with a proven relation, account for."""
-    if relation in (Relation.IDENTICAL, Relation.SAME_WEIGHTS):
+    if found.relation in (Relation.IDENTICAL, Relation.SAME_WEIGHTS):
         return 1.0
-    lossless = {item.name for item in differences if item.explanation != "changed"}
-    layers = {item.block.layer for item in examined if item.fired(alpha)}
-    table = embeddings.block if embeddings and embeddings.log10_p <= log10(alpha) else None
-    counted = (info.entries for name, info in left.tensors.items() if name in lossless or layer_of(name) in layers or name == table)
-    return sum(counted) / max(1, parameters(left))
+    lossless = {item.name for item in differences if item.explanation != "changed" and not says_nothing(left, item.name)}
+    carried = {item.block.layer for item in found.examined if item.fired(alpha)} | found.shared
+    used = {name: info for name, info in left.tensors.items() if not is_buffer(left, name)}
+    counted = (info.entries for name, info in used.items() if name in lossless or name in carried or layer_of(name) in carried)
+    return sum(counted) / max(1, sum(info.entries for info in used.values()))
 
 
-def power_of(examined: Sequence[BlockTests], alpha: float, veto: float | None) -> tuple[Power, ...]:
+def power_of(found: Examination, alpha: float) -> tuple[Power, ...]:
     """What the tests could have seen: the positive controls that were made, then what they are known to be blind to."""
-    controlled = [item for item in examined if item.controls]
-    threshold = control_threshold(examined, alpha)
+    controlled = [item for item in found.examined if item.controls]
+    threshold = control_threshold(found.examined, alpha)
     names = controlled[0].controls if controlled else ()
     seen = []
     for name in names:
@@ -122,9 +83,20 @@ def power_of(examined: Sequence[BlockTests], alpha: float, veto: float | None) -
         values = f"p at most 10^{weakest[tests.T1]:.0f} (T1) and 10^{weakest[tests.T3]:.0f} (T3)"
         how = f"on {len(controlled)} blocks of the base itself: {values}"
         seen.append(Power(transformation=f"{name} copy of the base", detectable=max(weakest.values()) <= threshold, how=how))
-    how = "not looked for" if veto is None else f"T4: {veto:.1%} of units agree; descriptive, has no exact null"
-    full = Power(transformation="units permuted and residual stream rotated at once", detectable=False, how=how)
-    return (*seen, full, *BLIND)
+    return (*seen, _full_disguise(found.agreement), *BLIND)
+
+
+def _full_disguise(agreement: Agreement | None) -> Power:
+    """T4 sees a full disguise; how small its p can become depends on how many controls there are."""
+    what = "units permuted and residual stream rotated at once"
+    if agreement is None:
+        return Power(transformation=what, detectable=False, how="not looked for")
+    count = len(agreement.controls)
+    controls = (
+        f"{count} controls ({agreement.source}) reach {max(agreement.controls):.1%}" if count else "no controls, so without a p-value"
+    )
+    how = f"T4: {agreement.share:.1%} of units agree; {controls}"
+    return Power(transformation=what, detectable=count >= LEAST_CONTROLS, how=how)
 
 
 def summarise(left: Checkpoint, alignment: Alignment, differences: Sequence[TensorDifference]) -> DifferenceSummary:
@@ -133,7 +105,7 @@ def summarise(left: Checkpoint, alignment: Alignment, differences: Sequence[Tens
     return DifferenceSummary(
         tensors=len(left.tensors),
         identical=sum(item.explanation == "identical" for item in differences),
-        explained=sum(item.explanation in ("cast", "permuted") for item in differences),
+        explained=sum(item.explanation in ("cast", "permuted", "rescaled") for item in differences),
         changed=len(changed),
         only_left=alignment.only_left[:NAMED],
         only_right=alignment.only_right[:NAMED],
@@ -141,13 +113,3 @@ def summarise(left: Checkpoint, alignment: Alignment, differences: Sequence[Tens
         parameters=parameters(left),
         parameters_equal=sum(item.equal for item in differences),
     )
-
-
-def _narrowed(left: Checkpoint, right: Checkpoint, alignment: Alignment) -> bool:
-    """Whether some tensor is stored with less precision than its partner."""
-    kinds = ((left.tensors[ours].dtype, right.tensors[theirs].dtype) for ours, theirs in alignment.pairs)
-    return any(PRECISION.get(ours, 0) < PRECISION.get(theirs, 0) for ours, theirs in kinds)
-
-
-def _layers(names: Iterable[str]) -> set[str]:
-    return {layer_of(name) for name in names if layer_of(name) != name}

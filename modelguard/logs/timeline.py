@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from math import isfinite
 
 from modelguard.types.logs import Jump, Run
-from modelguard.types.report import Timeline
+from modelguard.types.report import Panel, Timeline
 
 MAX_POINTS = 400
 _RESTARTS = (Jump.RESUME, Jump.ROLLBACK, Jump.REWIND_SKIP, Jump.COUNTER_RESET)
 _GAPS = (Jump.MISSING, Jump.HEAD, Jump.TAIL)
+
+
+COMPANIONS = (  # what is drawn under the loss, where it is logged: (name, unit, the names that trainers give it)
+    ("learning rate", "", re.compile(r"(^|[/_. ])(lr|learning_?rate)", re.IGNORECASE)),
+    ("throughput", "per second", re.compile(r"(tok|sample|step|it|token)s?[_/ ]?(per|/)[_ ]?s|throughput|tps$", re.IGNORECASE)),
+    ("gradient norm", "", re.compile(r"grad[_ ]?norm", re.IGNORECASE)),
+)
 
 
 def timeline(run: Run) -> Timeline:
@@ -26,7 +35,28 @@ def timeline(run: Run) -> Timeline:
     caption = f"{len(series)} records of {metric}" if metric else "no metric to draw"
     caption += f", {wild} not finite" if wild else ""
     caption += f", {len(gaps)} gaps" if gaps else ""
-    return Timeline(title=run.source, metric=metric, points=downsample(points), gaps=gaps, restarts=restarts, caption=caption)
+    return Timeline(
+        title=run.source,
+        metric=metric,
+        points=downsample(points),
+        gaps=gaps,
+        restarts=restarts,
+        caption=caption,
+        panels=_panels(run, metric),
+    )
+
+
+def _panels(run: Run, metric: str) -> tuple[Panel, ...]:
+    """Learning rate, throughput and gradient norm, as far as the training records name them."""
+    counts = Counter(name for record in run.training for name in record.values)
+    panels = []
+    for name, unit, pattern in COMPANIONS:
+        logged = [key for key in sorted(counts) if key != metric and counts[key] > 1 and pattern.search(key)]
+        if logged:
+            chosen = max(logged, key=lambda key: (counts[key], -len(key)))
+            points = [(record.step, value) for record in run.training if isfinite(value := record.values.get(chosen, math.nan))]
+            panels.append(Panel(name=name, unit=unit, points=downsample(points)))
+    return tuple(panels)
 
 
 def downsample(points: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...]:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from modelguard.render import spark
 from modelguard.render.text import markdown as code
-from modelguard.render.text import prose
+from modelguard.render.text import mermaid, prose
 from modelguard.types.findings import Finding, Status, Verdict
-from modelguard.types.report import ModelReport, Report, Strip, Timeline
+from modelguard.types.report import Exhibit, Lineage, Matrix, ModelReport, Report, Strip, Timeline
 from modelguard.types.weights import Comparison, NullTest, Relation
 
 SIGNS = {Verdict.CONSISTENT: "✅", Verdict.INCONSISTENT: "❌", Verdict.CANNOT_DETERMINE: "❔"}
@@ -17,6 +17,7 @@ MARKS = {Status.OK: "✅ ok", Status.FOUND: "❌ found", Status.UNKNOWN: "❔ no
 SHOWN_RELATIONS = (Relation.IDENTICAL, Relation.SAME_WEIGHTS, Relation.DERIVED)  # what was shown needs no statement of power
 TEST_HEADER = "| test | blocks | at their own place | by chance | p of the strongest block | p of the weakest |"
 DECISIVE = ("weights-base-mismatch", "log-gap")  # the rules whose own words make the sentence of a clean report
+ARROWS = {"ok": "-->", "found": "-.-x", "unknown": "-.->"}
 ROW_LIMITS = (400, 100, 40, 12, 4, 1)
 LIMITS = (
     "A log that passes is internally consistent, which is not the same as authentic. Distillation, backdoors, and models trained "
@@ -84,11 +85,34 @@ def _found(finding: Finding) -> Iterator[str]:
 
 
 def _pictures(model: ModelReport, rows: int) -> Iterator[str]:
-    drawn = [picture for picture in model.exhibits if not isinstance(picture, Timeline) or picture.points]
+    drawn = [line for picture in model.exhibits[:rows] for line in _picture(picture)]
     if drawn:
         yield ""
-    for picture in drawn[:rows]:
-        yield from _strip(picture) if isinstance(picture, Strip) else _timeline(picture)
+        yield from drawn
+
+
+def _picture(picture: Exhibit) -> Iterator[str]:
+    """One line of characters; a graph and a heat map are folded away with the details."""
+    if isinstance(picture, Strip):
+        yield from _strip(picture)
+    elif isinstance(picture, Timeline) and picture.points:
+        yield from _timeline(picture)
+
+
+def _folded(picture: Exhibit) -> Iterator[str]:
+    """The pictures that take more than a line: the graph of descent as GitHub draws it, a heat map in blocks of characters."""
+    if isinstance(picture, Lineage) and picture.edges:
+        yield f"\n{prose(picture.title)}:\n\n```mermaid\nflowchart LR"
+        names = list(dict.fromkeys(name for edge in picture.edges for name in (edge.child, edge.parent)))
+        yield from (f"  n{place}[{mermaid(name)}]" for place, name in enumerate(names))
+        for edge in picture.edges:
+            arrow = ARROWS[edge.tone]
+            yield f"  n{names.index(edge.parent)} {arrow}|{mermaid(edge.label)}| n{names.index(edge.child)}"
+        yield "```"
+    elif isinstance(picture, Matrix) and picture.values:
+        yield f"\n{prose(picture.title)} ({prose(picture.caption)}):\n\n```"
+        yield from spark.matrix(picture)
+        yield "```"
 
 
 def _strip(picture: Strip) -> Iterator[str]:
@@ -127,6 +151,8 @@ def _details(model: ModelReport, rows: int) -> Iterator[str]:
     for (status, cell), rules in answers[: rows * 4]:
         yield f"| {', '.join(rules)} | {MARKS[status]} | {cell} |"
     yield from _left_out(len(answers), rows * 4, "rows")
+    for picture in model.exhibits[:rows]:
+        yield from _folded(picture)
     if model.weights is not None:
         yield from _weights(model.weights, rows)
     if model.previous is not None and model.previous.difference is not None:
@@ -171,6 +197,10 @@ def _weights(weights: Comparison, rows: int) -> Iterator[str]:
 
 
 def _test_row(tests: Sequence[NullTest]) -> str:
+    if tests[0].share:
+        told = max(tests, key=lambda test: test.statistic)
+        p = _power_of_ten(told.log10_p) if told.log10_p < 0 else "–"
+        return f"| {told.method} | {told.n} controls or matrices | {told.told} | | {p} | |"
     fixed, tested = sum(int(test.statistic) for test in tests), sum(test.n for test in tests)
     values = sorted(test.log10_p_adjusted for test in tests)
     extremes = f"{_power_of_ten(values[0])} | {_power_of_ten(values[-1])}"

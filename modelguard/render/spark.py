@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
+from typing import TypeVar
 
-from modelguard.types.report import Strip, Timeline
+from modelguard.types.report import Lineage, Matrix, Strip, Timeline
+
+T = TypeVar("T")
 
 BARS = "▁▂▃▄▅▆▇█"
 UNKNOWN = "·"
 GAP = "░"
+SHADES = " ░▒▓█"
 WIDTH = 60
+MAX_ROWS = 24
 
 
 def strip(picture: Strip, width: int = WIDTH) -> str:
@@ -31,6 +36,24 @@ def timeline(picture: Timeline, width: int = WIDTH) -> str:
         columns[min(width - 1, (step - first) * width // span)].append(value / largest)
     shaded = {column for gap in picture.gaps for column in _columns(gap, first, span, width)}
     return _line([sum(values) / len(values) if values else None for values in columns], shaded)
+
+
+def matrix(picture: Matrix, most: int = MAX_ROWS) -> tuple[str, ...]:
+    """A line of blocks for every row, the darker the closer to 1. Of several layers that share a block the largest value shows."""
+    rows, across = _buckets(range(len(picture.rows)), most), _buckets(range(len(picture.columns)), most)
+    return tuple(
+        "".join(_shade([picture.values[row][column] for row in down for column in along]) * 2 for along in across) for down in rows
+    )
+
+
+def lineage(picture: Lineage) -> tuple[str, ...]:
+    """A line for every edge."""
+    return tuple(f"{edge.child} ← {edge.parent}: {edge.label}" for edge in picture.edges)
+
+
+def _shade(values: Sequence[float | None]) -> str:
+    known = _known(values)
+    return SHADES[max(0, min(len(SHADES) - 1, round(max(known) * (len(SHADES) - 1))))] if known else UNKNOWN
 
 
 def _line(means: Sequence[float | None], shaded: set[int]) -> str:
@@ -54,7 +77,7 @@ def _columns(gap: tuple[int, int], first: int, span: int, width: int) -> range:
     return range(min(start, width - 1), min(width, max(end, start + 1)) + (1 if end == start else 0))
 
 
-def _buckets(values: Sequence[float | None], width: int) -> list[Sequence[float | None]]:
+def _buckets(values: Sequence[T], width: int) -> list[Sequence[T]]:
     count = min(width, len(values))
     return [values[place * len(values) // count : (place + 1) * len(values) // count] for place in range(count)]
 

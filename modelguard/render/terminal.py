@@ -12,7 +12,7 @@ from rich.text import Text
 from modelguard.render import spark
 from modelguard.render.text import terminal as plain
 from modelguard.types.findings import Finding, Status, Verdict
-from modelguard.types.report import Exhibit, ModelReport, Report, Strip
+from modelguard.types.report import Exhibit, Lineage, Matrix, ModelReport, Report, Strip
 from modelguard.types.weights import Comparison
 
 SIGNS = {Verdict.CONSISTENT: ("✓", "green"), Verdict.INCONSISTENT: ("✗", "red"), Verdict.CANNOT_DETERMINE: ("?", "yellow")}
@@ -105,8 +105,10 @@ def _grouped(findings: Iterable[Finding]) -> Iterable[tuple[tuple[Status, str], 
 
 def _exhibits(console: Console, exhibits: Iterable[Exhibit]) -> None:
     for picture in exhibits:
-        line = spark.strip(picture) if isinstance(picture, Strip) else spark.timeline(picture)
-        if line:
+        if isinstance(picture, Lineage | Matrix):
+            lines = spark.lineage(picture) if isinstance(picture, Lineage) else spark.matrix(picture)
+            console.print(Text("\n".join(map(plain, lines)), "cyan"))
+        elif line := spark.strip(picture) if isinstance(picture, Strip) else spark.timeline(picture):
             console.print(Text.assemble((line, "cyan"), f"  {plain(picture.title)}: {plain(picture.caption)}"))
 
 
@@ -123,6 +125,5 @@ def _test_table(comparison: Comparison) -> Table:
     for column in ("exact test", "block", "at place", "log10 p", "corrected"):
         table.add_column(column)
     for test in comparison.evidence[:24]:
-        place = f"{int(test.statistic)} of {test.n}"
-        table.add_row(test.method, plain(test.block), place, f"{test.log10_p:.1f}", f"{test.log10_p_adjusted:.1f}")
+        table.add_row(test.method, plain(test.block), test.told, f"{test.log10_p:.1f}", f"{test.log10_p_adjusted:.1f}")
     return table

@@ -17,6 +17,7 @@ _MARKDOWN_REFUSED = frozenset("`|\\$<>")
 _BLANK_LETTERS = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 _COMMAND_SIGNS = frozenset(":#[")
 _COMMAND_START = re.compile(r"^( *):(?=:)")
+_MERMAID_PLAIN = re.compile(r"[A-Za-z0-9 ._/,=+^%-]")
 _PIECE = re.compile(r"\\x[0-9a-f]{2}|\\u\{[0-9a-f]{1,6}\}|.")
 _COMMAND_ANYWHERE = re.compile(r"#(?=\[)|(?<=#)#")
 
@@ -56,6 +57,12 @@ def workflow_property(text: str, limit: int = 300) -> str:
 def html(text: str) -> str:
     """The content of an HTML element or of a quoted attribute."""
     return _html.escape("".join(map(_visible, text)), quote=True)
+
+
+def mermaid(text: str, limit: int = 80) -> str:
+    """The quoted label of a mermaid node or edge: letters, digits and a few signs; whatever mermaid or HTML could read becomes a dot."""
+    kept = (character if _MERMAID_PLAIN.fullmatch(character) else "·" for character in _clipped(text, limit))
+    return f'"{_joined(list(kept), limit).strip() or NOTHING}"'
 
 
 def _in_code_span(character: str, before: str) -> str:

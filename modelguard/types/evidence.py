@@ -9,6 +9,7 @@ from modelguard.types.displacement import Displacement
 from modelguard.types.findings import Missing
 from modelguard.types.logs import TrainingLog
 from modelguard.types.optimizer_state import OptimizerState
+from modelguard.types.registry import Kinship
 from modelguard.types.weights import ActivationComparison, AdapterFit, CheckpointFacts, Comparison
 
 
@@ -26,6 +27,7 @@ class Evidence:
     log: TrainingLog | Missing
     optimizer_state: OptimizerState | Missing  # the counts and settings in optimizer.pt and scheduler.pt beside the weights
     displacement: Displacement | Missing  # the way from the base to the checkpoint, held against the log
+    kinship: Kinship | Missing  # the checkpoint and its declared bases among the known models
 
 
 EVIDENCE_NAMES = tuple(field.name for field in fields(Evidence))

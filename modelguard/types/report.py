@@ -19,8 +19,20 @@ class Strip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One more quantity over the same axis as the timeline's own: (place, value) points, and its unit ("" where it has none)."""
+
+    name: str
+    unit: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """A picture of one run: (step, value) points, and the stretches of steps that are missing from the log."""
+    """A picture of one run: (step, value) points, and the stretches of steps that are missing from the log.
+
+    `axis` says what the places are: steps of the training, or minutes since a machine's log began.
+    """
 
     title: str
     metric: str
@@ -28,9 +40,41 @@ class Timeline:
     gaps: tuple[tuple[int, int], ...]
     restarts: tuple[int, ...]
     caption: str
+    panels: tuple[Panel, ...] = ()
+    axis: str = "step"
 
 
-Exhibit = Strip | Timeline
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """One claim or finding of descent: the child is said, or shown, to come from the parent. `tone` is ok, found or unknown."""
+
+    child: str
+    parent: str
+    label: str
+    tone: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """A picture of where a model comes from."""
+
+    title: str
+    edges: tuple[Edge, ...]
+    caption: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """A picture with one value for each pair of layers, each in [0, 1] or None where nothing was measured."""
+
+    title: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: tuple[tuple[float | None, ...], ...]
+    caption: str
+
+
+Exhibit = Strip | Timeline | Lineage | Matrix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

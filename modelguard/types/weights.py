@@ -38,7 +38,10 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NullTest:
-    """One statistic with its null. `log10_p` bounds the p-value; `block` names what was tested ("" when it is the whole model)."""
+    """One statistic with its null. `log10_p` bounds the p-value; `block` names what was tested ("" when it is the whole model).
+
+    The statistic counts things out of `n`; where `share` is set it is a share, and `n` the number of controls or matrices behind it.
+    """
 
     method: str
     block: str
@@ -48,6 +51,12 @@ class NullTest:
     log10_p_adjusted: float
     null: str
     note: str = ""
+    share: bool = False
+
+    @property
+    def told(self) -> str:
+        """The statistic in words."""
+        return f"{self.statistic:.3f}" if self.share else f"{int(self.statistic)} of {self.n}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

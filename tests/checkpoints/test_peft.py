@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modelguard.checkpoints.peft import fit, low_rank_factors
+from modelguard.checkpoints.peft import Homes, fit, is_adapter, low_rank_factors, parts_of
 from tests.weights import Arrays, adapter, encode, opened, random
 
 MODULES = {"model.layers.0.self_attn.q_proj": (8, 8), "model.layers.0.mlp.up_proj": (32, 8)}
@@ -61,3 +61,42 @@ def test_only_complete_pairs_of_matrices_are_factors(tmp_path: Path) -> None:
 
 def test_a_file_without_factors(tmp_path: Path) -> None:
     assert fitted(tmp_path, random()) == (0, 0, 0, ())
+
+
+def test_an_adapter_is_known_by_its_tensors(tmp_path: Path) -> None:
+    assert is_adapter(opened(tmp_path / "a", encode(adapter(MODULES))))
+    assert not is_adapter(opened(tmp_path / "b", encode(BASE)))
+    unmerged = {f"base_model.model.{module}.base_layer.weight": BASE[f"{module}.weight"] for module in MODULES}
+    assert not is_adapter(opened(tmp_path / "c", encode({**adapter(MODULES), **unmerged})))
+
+
+def test_parts_are_told_apart_whatever_peft_called_them(tmp_path: Path) -> None:
+    names = [
+        "q.lora_A.weight",
+        "q.lora_B.default.weight",
+        "q.lora_B.bias",
+        "q.lora_magnitude_vector",
+        "e.lora_embedding_A",
+        "e.lora_embedding_B.my-name",
+    ]
+    names += ["score.modules_to_save.default.weight", "lm_head.base_layer.weight", "norm.weight", "q.bias", "x.vera_lambda_b"]
+    factors = {f"base_model.model.{name}": np.zeros((2, 2), np.float32) for name in names}
+    found = parts_of(opened(tmp_path / "a", encode(factors)))
+    assert {module: set(parts) for module, parts in found.items()} == {
+        "q": {"lora_A", "lora_B", "lora_B.bias", "lora_magnitude_vector", "bias"},
+        "e": {"lora_embedding_A", "lora_embedding_B"},
+        "score": {"weight"},
+        "lm_head": {"weight"},
+        "norm": {"weight"},
+        "x": {"vera_lambda_b"},
+    }
+
+
+def test_a_module_has_one_home_or_none(tmp_path: Path) -> None:
+    shapes = dict.fromkeys(["a.layers.0.q.weight", "b.layers.0.q.weight", "a.head.weight", "norm.weight"], (2, 2))
+    homes = Homes(opened(tmp_path / "a", encode(random(0, shapes))))
+    assert homes.find("a.layers.0.q", "weight") == "a.layers.0.q.weight"
+    assert homes.find("layers.0.q", "weight") is None
+    assert homes.find("head", "weight") == "a.head.weight"
+    assert homes.find("model.norm", "weight") == "norm.weight"
+    assert homes.find("head", "bias") is None

@@ -32,12 +32,22 @@ class Arrays:
         buffer[:] = raw[start : start + len(buffer)].data
 
 
+SPREAD, DIRECTIONS = 0.05, 2
+
+
 def model(seed: int, *, layers: int = LAYERS, prefix: str = "model.") -> Tensors:
-    """Independent weights: embeddings, attention, gated MLP and norms."""
+    """Independent weights: embeddings, attention, gated MLP and norms. Noise, and the few strong directions that training makes."""
     rng = np.random.default_rng(seed)
 
     def normal(*shape: int) -> Array:
-        return rng.standard_normal(shape).astype(np.float32) * np.float32(0.05)
+        noise = rng.standard_normal(shape).astype(np.float32) * np.float32(SPREAD)
+        return noise if len(shape) < 2 else noise + strong(*shape)
+
+    def strong(rows: int, columns: int) -> Array:
+        """Directions whose singular values are two to four times as large as the largest of the noise."""
+        sizes = SPREAD * (rows**0.5 + columns**0.5) * np.linspace(1.5, 2, DIRECTIONS)
+        left, right = (np.linalg.qr(rng.standard_normal((side, DIRECTIONS)))[0] for side in (rows, columns))
+        return np.asarray((left * sizes) @ right.T, dtype=np.float32)
 
     tensors = {f"{prefix}embed_tokens.weight": normal(TOKENS, WIDTH), f"{prefix}norm.weight": 1 + normal(WIDTH)}
     for layer in range(layers):

@@ -1,1 +1,1 @@
-"""Small models that are trained for real, what is made of them, and what `compare` says of every pair."""
+"""Tests of the zoo (benchmarks/zoo), and of what `compare` says of a part of it."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.zoo.training import Tensors
+from benchmarks.zoo.training import Tensors
 
 Array = NDArray[np.float32]
 
@@ -39,7 +39,8 @@ GAINS = {"input_layernorm": r"self_attn\.(q|k|v|qkv)_proj", "post_attention_laye
 
 def permuted(tensors: Tensors, seed: int) -> Tensors:
     """The units of every layer in another order."""
-    rng, orders, changed = np.random.default_rng(seed), {}, dict(tensors)
+    rng, changed = np.random.default_rng(seed), dict(tensors)
+    orders: dict[str, NDArray[np.int64]] = {}
     for name, value in tensors.items():
         for axis in _axes(UNITS, name):
             layer = re.match(r".*?\.\d+\.", name)
@@ -109,4 +110,4 @@ def _axes(table: dict[str, int], name: str) -> list[int]:
 
 
 def _width(tensors: Tensors) -> int:
-    return next(value.shape[1] for name, value in tensors.items() if re.search(r"embed_tokens|wte|word_embeddings", name))
+    return next(int(value.shape[1]) for name, value in tensors.items() if re.search(r"embed_tokens|wte|word_embeddings", name))

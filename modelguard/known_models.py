@@ -1,0 +1,189 @@
+"""Looks a checkpoint up in the registry that a policy or an operator names, and reads the weights of what is found."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from modelguard.attempt import attempt
+from modelguard.blobs.git_object import open_entry
+from modelguard.checkpoints.base import Checkpoint
+from modelguard.errors import BadRequest, CannotFetch, Malformed
+from modelguard.fingerprint.compare import compare
+from modelguard.fingerprint.kinship import SECOND, UNDECLARED, kinship
+from modelguard.fingerprint.meter import Metered
+from modelguard.fingerprint.search import search
+from modelguard.fingerprint.sketches import fingerprint
+from modelguard.git import Git
+from modelguard.references import REGISTRY
+from modelguard.registry.base import Store, independent_references
+from modelguard.registry.opening import open_foreign, open_registry
+from modelguard.types.changes import BaseReference, TreeEntry
+from modelguard.types.findings import Missing
+from modelguard.types.registry import Candidate, Entry, Fingerprint, Hit, Kinship, Search
+
+MAX_REGISTRY = 2 << 30  # bytes of a registry in a commit
+CHUNK = 4 << 20
+CONFIRMED = 2  # entries whose own weights are read
+Opener = Callable[[str], Checkpoint]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the registry is: an operator's address, or a file of the commit that policy comes from."""
+
+    address: str
+    git: Git | None = None
+    tree: Mapping[str, TreeEntry] | None = None
+    worktree: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What is known beside a checkpoint: its version before the change, how weights of known models are read where they may be, and why
+    the declared bases are not at hand where they are not.
+    """
+
+    alpha: float
+    previous: Checkpoint | None = None
+    opener: Opener | None = None
+    why: str = ""
+
+
+@contextmanager
+def opened(place: Place) -> Iterator[Store]:
+    """The registry, closed afterwards. A commit's file is copied out first, and nothing in it is trusted."""
+    if place.git is None or place.tree is None:
+        with closing(open_registry(place.address)) as store:
+            yield store
+        return
+    if "://" in place.address or place.address not in place.tree:
+        raise BadRequest(
+            f"the policy's registry {place.address[:80]!a} is no file of the base commit",
+            advice="commit the registry there, or name one with --registry",
+        )
+    with tempfile.TemporaryDirectory(prefix="modelguard-") as folder:
+        copy = Path(folder) / "registry.sqlite"
+        _copy(place.git, place.tree[place.address], place.worktree, copy)
+        with closing(open_foreign(copy, place.address)) as store:
+            yield store
+
+
+def among_known(
+    checkpoint: Checkpoint,
+    bases: Sequence[Checkpoint],
+    declared: Sequence[BaseReference],
+    place: Place,
+    more: Surroundings,
+) -> Kinship:
+    """The checkpoint among the known models. A declared base whose weights are not at hand is taken from the registry by its name."""
+    previous, opener = more.previous, more.opener
+    made = fingerprint(checkpoint)
+    with opened(place) as store:
+        sketched = [(base.ref, fingerprint(base)) for base in bases] or _named(store, declared, made.method)
+        entries = tuple(store.entries(method=made.method, shape=made.shape)) if made.shape else ()
+        known, where = store.count(), store.where
+    before = None if previous is None else attempt(lambda: fingerprint(previous), what="sketching the version before this change")
+    found = kinship(
+        made,
+        sketched,
+        entries,
+        alpha=more.alpha,
+        registry=where,
+        known=known,
+        previous=None if isinstance(before, Missing) else before,
+        why=more.why if not sketched else "",
+    )
+    if opener is None:
+        return found
+    return replace(found, search=confirmed(found.search, checkpoint, _references(entries), opener, standings=(UNDECLARED, SECOND)))
+
+
+def look_up(checkpoint: Checkpoint, store: Store, *, alpha: float, secret: bytes = b"") -> tuple[Search, tuple[Entry, ...]]:
+    """What an operator's search finds, and the entries that were searched."""
+    metered = Metered(checkpoint)
+    made = fingerprint(metered, secret)
+    entries = tuple(store.entries(method=made.method, shape=made.shape)) if made.shape else ()
+    found = search(made, entries, alpha=alpha, registry=store.where, known=store.count())
+    total = sum(info.nbytes for info in checkpoint.tensors.values())
+    return replace(found, cost=replace(found.cost, bytes_read=metered.bytes_read, bytes_total=total)), entries
+
+
+def confirmed(
+    found: Search, checkpoint: Checkpoint, references: Mapping[str, str], opener: Opener, standings: Sequence[str] = ("",)
+) -> Search:
+    """The search with the first hits and candidates held against their own weights, as far as those can be had."""
+
+    def relation(item: Hit | Candidate) -> str:
+        reference = references.get(item.name, "")
+        if not reference:
+            return ""
+        told = attempt(lambda: compare(checkpoint, opener(reference), depth="sample").relation.value, what=f"comparing with {item.name}")
+        return "" if isinstance(told, Missing) else told
+
+    chosen = [hit.name for hit in found.hits if hit.standing in standings][:CONFIRMED]
+    hits = tuple(replace(hit, confirmed=relation(hit)) if hit.name in chosen else hit for hit in found.hits)
+    candidates = found.candidates if found.hits else tuple(replace(item, confirmed=relation(item)) for item in found.candidates[:CONFIRMED])
+    return replace(found, hits=hits, candidates=candidates + found.candidates[len(candidates) :])
+
+
+def controls(written: Sequence[str], place: Place | None, opener: Opener) -> tuple[Checkpoint, ...]:
+    """The checkpoints that a policy's `controls` name: `hf:…`, `registry:name`, or `registry:` for every entry marked independent.
+
+    Raises BadRequest for another reference, CannotFetch for an entry whose weights cannot be had.
+    """
+    references: list[str] = []
+    for name in written:
+        if name.startswith("hf:"):
+            references.append(name)
+        elif not name.startswith(REGISTRY) or place is None:
+            raise BadRequest(f"controls: {name[:80]!a} names no model", advice="hf:organisation/name, or registry:name with a registry")
+        else:
+            with opened(place) as store:
+                references += _control_references(store, name.removeprefix(REGISTRY))
+    return tuple(opener(reference) for reference in dict.fromkeys(references))
+
+
+def _control_references(store: Store, name: str) -> list[str]:
+    if not name:
+        return list(independent_references(store))
+    reference = by_name(store, name).reference
+    if not reference:
+        raise CannotFetch(f"{store.where}: {name[:80]!a} has no reference to its weights", advice="add it again with --reference")
+    return [reference]
+
+
+def by_name(store: Store, name: str) -> Entry:
+    """The entry that `registry:name` names."""
+    entry = store.get(name)
+    if entry is None:
+        raise CannotFetch(f"{store.where}: no entry {name[:80]!a}", advice="`modelguard registry list` lists them")
+    return entry
+
+
+def _references(entries: Sequence[Entry]) -> dict[str, str]:
+    """Where the weights of public entries can be had."""
+    return {entry.shown: entry.reference for entry in entries if entry.reference and not entry.private}
+
+
+def _named(store: Store, declared: Sequence[BaseReference], method: str) -> list[tuple[str, Fingerprint]]:
+    """The declared bases as the registry knows them, by name or by reference."""
+    names = [name for base in declared for name in (base.text, base.name, f"hf:{base.text}", f"hf:{base.name}")]
+    found = (store.get(name) for name in dict.fromkeys(names))
+    kept = {entry.name: entry for entry in found if entry is not None and entry.fingerprint.method == method}
+    return [(entry.shown, entry.fingerprint) for entry in kept.values()]
+
+
+def _copy(git: Git, entry: TreeEntry, worktree: Path | None, target: Path) -> None:
+    blob = open_entry(git, entry, worktree)
+    if blob.size > MAX_REGISTRY:
+        raise Malformed(f"{entry.path}: {blob.size} bytes, more than the {MAX_REGISTRY} that are read of a registry")
+    buffer = memoryview(bytearray(CHUNK))
+    with target.open("wb") as file:
+        for start in range(0, blob.size, CHUNK):
+            piece = buffer[: min(CHUNK, blob.size - start)]
+            blob.readinto(start, piece)
+            file.write(piece)

@@ -1,0 +1,138 @@
+"""The contract of a registry of known models, and the part that every database shares: one table, one row an entry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Protocol
+
+from modelguard.errors import BadRequest, Malformed
+from modelguard.registry.codec import Row, pack, unpack
+from modelguard.types.registry import Entry
+
+SCHEMA = 1  # version of the table; another number is refused, not guessed at
+PAGE = 64  # entries read at a time: no lock is held between two pages
+COLUMNS = ("name", "shown", "method", "shape", "words", "payload", "digest")
+_LISTED = ", ".join(COLUMNS)
+
+
+class Store(Protocol):
+    """Known models by name. Every operation is all or nothing; entries come in the order of their names' code points."""
+
+    @property
+    def where(self) -> str:
+        """What outputs call the registry; never with a password."""
+        ...
+
+    def add(self, entries: Iterable[Entry], *, replacing: bool = False) -> int:
+        """Adds all entries or none; how many. Raises BadRequest for a name that is taken."""
+        ...
+
+    def get(self, name: str) -> Entry | None:
+        """The entry of that name or alias."""
+        ...
+
+    def entries(self, *, method: str = "", shape: str = "") -> Iterator[Entry]:
+        """All entries, or those of one method and shape. Raises Malformed for an entry that is damaged."""
+        ...
+
+    def count(self) -> int: ...
+
+    def rename(self, name: str, alias: str) -> None:
+        """Gives an entry an alias, or takes it away ("")."""
+        ...
+
+    def remove(self, name: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def independent_references(store: Store) -> Iterator[str]:
+    """Where the weights of entries can be had that are marked independent: models that may serve as conformal controls."""
+    return (entry.reference for entry in store.entries() if entry.independent and entry.reference)
+
+
+class Cursor(Protocol):
+    """What statements give."""
+
+    @property
+    def rowcount(self) -> int: ...
+    def fetchall(self) -> list[tuple[object, ...]]: ...
+
+
+class Table:
+    """The operations over one table. A database says how to run a statement and how to hold a transaction."""
+
+    where: str
+
+    def _run(self, statement: str, values: Sequence[object] = ()) -> Cursor:
+        """Runs a statement with `?` for values. Raises ModelguardError for whatever the database says."""
+        raise NotImplementedError
+
+    def _transaction(self) -> AbstractContextManager[object]:
+        raise NotImplementedError
+
+    def add(self, entries: Iterable[Entry], *, replacing: bool = False) -> int:
+        with self._transaction():
+            count = 0
+            for entry in entries:
+                self._put(pack(entry), replacing=replacing)
+                count += 1
+        return count
+
+    def get(self, name: str) -> Entry | None:
+        rows = self._rows("WHERE name = ? OR shown = ? ORDER BY name", (name, name))
+        return unpack(rows[0], self.where) if rows else None
+
+    def entries(self, *, method: str = "", shape: str = "") -> Iterator[Entry]:
+        last, filters = "", ""
+        values: list[str] = []
+        for column, value in (("method", method), ("shape", shape)):
+            if value:
+                filters, values = f"{filters} AND {column} = ?", [*values, value]
+        while rows := self._rows(f"WHERE name > ?{filters} ORDER BY name LIMIT {PAGE}", (last, *values)):
+            yield from (unpack(row, self.where) for row in rows)
+            last = rows[-1].name
+
+    def count(self) -> int:
+        counted = self._run("SELECT count(*) FROM entries").fetchall()[0][0]
+        return counted if isinstance(counted, int) else 0
+
+    def rename(self, name: str, alias: str) -> None:
+        with self._transaction():
+            entry = self._known(name)
+            self._put(pack(replace(entry, alias=alias)), replacing=True)
+
+    def remove(self, name: str) -> None:
+        with self._transaction():
+            self._run("DELETE FROM entries WHERE name = ?", (self._known(name).name,))
+
+    def _known(self, name: str) -> Entry:
+        entry = self.get(name)
+        if entry is None:
+            raise BadRequest(f"{self.where}: no entry {name[:80]!a}", advice="`modelguard registry list` lists them")
+        return entry
+
+    def _put(self, row: Row, *, replacing: bool) -> None:
+        taken = self._run("SELECT name FROM entries WHERE name IN (?, ?) OR shown IN (?, ?)", (row.name, row.shown) * 2).fetchall()
+        if strangers := [str(name) for (name,) in taken if not (replacing and name == row.name)]:
+            raise BadRequest(
+                f"{self.where}: an entry {(row.shown if row.name not in strangers else row.name)[:80]!a} is there already",
+                advice="choose another name or alias, or replace it (--replace)",
+            )
+        self._run("DELETE FROM entries WHERE name = ?", (row.name,))
+        marks = ", ".join("?" * len(COLUMNS))
+        self._run(f"INSERT INTO entries ({_LISTED}) VALUES ({marks})", tuple(getattr(row, column) for column in COLUMNS))
+
+    def _rows(self, clause: str, values: Sequence[object]) -> list[Row]:
+        return [self._row(record) for record in self._run(f"SELECT {_LISTED} FROM entries {clause}", values).fetchall()]
+
+    def _row(self, record: tuple[object, ...]) -> Row:
+        name, shown, method, shape, words, payload, digest = record
+        texts = (name, shown, method, shape, words, digest)
+        if not all(isinstance(text, str) for text in texts) or not isinstance(payload, bytes):
+            raise Malformed(f"{self.where}: a row is no entry", advice="restore the registry from an export")
+        return Row(
+            name=str(name), shown=str(shown), method=str(method), shape=str(shape), words=str(words), payload=payload, digest=str(digest)
+        )

@@ -1,0 +1,41 @@
+"""Entries with made-up fingerprints, of the shapes that real ones have."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from modelguard.fingerprint.sketches import method_of
+from modelguard.types.registry import BlockSketch, Entry, Fingerprint
+
+
+def made_up(seed: int, *, units: int = 11_008, width: int = 4096, blocks: int = 2, method: str = "") -> Fingerprint:
+    """A fingerprint of random numbers."""
+    rng = np.random.default_rng(seed)
+
+    def halves(*shape: int) -> bytes:
+        return rng.uniform(-1, 1, shape).astype("<f2").tobytes()
+
+    sketches = tuple(
+        BlockSketch(layer=f"layers.{place}", units=units, width=width, rows=64, columns=64, exponent=-3, values=halves(64, 64))
+        for place in range(blocks)
+    )
+    return Fingerprint(
+        method=method or method_of(),
+        parameters=6_738_415_616,
+        tensors=291,
+        layers=32,
+        vocabulary=32_000,
+        shapes="sha256:0",
+        digest=None,
+        blocks=sketches,
+        axes=64,
+        norms=65,
+        gains=halves(65, 64),
+        anchors=256,
+        anchored=4096,
+        gram=rng.integers(-12, 12, 32_640).astype(np.int8).tobytes(),
+    )
+
+
+def entry(name: str, seed: int = 0, *, alias: str = "", reference: str = "", independent: bool = False, blocks: int = 2) -> Entry:
+    return Entry(name=name, alias=alias, reference=reference, independent=independent, fingerprint=made_up(seed, blocks=blocks))
