@@ -17,8 +17,7 @@ from demo.repository import Repository
 from modelguard.cli import main
 from tests.fingerprint.zoo import model, tuned
 
-COMPARE_KEYS = ["schema", "left", "right", "relation", "kinds",
-    "details", "direction", "basis", "log10_p", "score", "share_explained"]
+COMPARE_KEYS = ["schema", "left", "right", "relation", "kinds", "details", "direction", "basis", "log10_p", "score", "share_explained"]
 COMPARE_KEYS += ["power", "layers", "evidence", "unknown", "difference", "run"]
 
 

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from demo.hub_server import HubServer
 from demo.repository import Repository
 from modelguard.cli import main
-from tests.fingerprint.zoo import Tensors, model, permuted
+from tests.fingerprint.zoo import Array, Tensors, model, permuted
 
 RULE = "log-cannot-explain-weights"
 HYPERPARAMETERS = "\n- learning_rate: 0.0001\n- optimizer: Use adamw_torch with betas=(0.9,0.95) and epsilon=1e-08\n"
@@ -22,9 +22,15 @@ BARE = "---\nbase_model: lab/base\nbase_model_relation: finetune\n---\n"
 
 
 def trained(tensors: Tensors, size: float) -> Tensors:
-    """Every entry moved by at most `size`."""
+    """Every entry moved by at most `size`, and all of them along one strong direction, which tells training from noise."""
     rng = np.random.default_rng(1)
-    return {name: value + rng.uniform(-size, size, value.shape).astype(np.float32) for name, value in tensors.items()}
+
+    def moved(value: Array) -> Array:
+        sides = (np.sign(rng.standard_normal(side)) for side in value.shape)
+        direction = np.multiply.outer(*sides) if value.ndim == 2 else next(sides)
+        return np.asarray(value + direction * rng.uniform(-size / 2, size, value.shape), dtype=np.float32)
+
+    return {name: moved(value) for name, value in tensors.items()}
 
 
 NEAR, FAR = 0.02, 0.08  # 400 steps of 1e-4 with betas .9 and .95 allow 0.047

@@ -47,11 +47,9 @@ def compare(
     """
     started = time.monotonic()
     metered, theirs = Metered(left, advance), Metered(right, advance)
-    arranged = rearranged(metered, theirs, thorough=depth == "full") if depth != "header" else Rearranged(view=metered)
-    ours = arranged.view
-    alignment = align(ours, theirs, by_content=depth == "full")
+    question = _question(metered, theirs, depth, alpha, controls)
+    ours, alignment = question.left, question.alignment
     differences = _explained(ours, theirs, alignment) if depth == "full" else ()
-    question = Question(left=ours, right=theirs, alignment=alignment, arranged=arranged, depth=depth, alpha=alpha, controls=controls)
     found = _settled(question, differences) or examine(question)
     details = _details(question, differences, found, candidates)
     return Comparison(
@@ -60,7 +58,7 @@ def compare(
         relation=found.relation,
         kinds=tuple(dict.fromkeys(detail.kind for detail in details)),
         details=details,
-        direction=_direction(differences, left, right, found.relation, details),
+        direction=_direction(differences, (left, right), found.relation, details),
         basis=found.basis,
         log10_p=_combined(found),
         score=_score(found),
@@ -70,12 +68,22 @@ def compare(
         evidence=tuple(result for item in found.examined for result in item.results) + found.wider,
         unknown=_unknown(alignment, depth, found),
         difference=summarise(ours, alignment, differences) if depth == "full" else None,
-        cost=Cost(
-            bytes_read=metered.bytes_read + theirs.bytes_read,
-            bytes_total=nbytes(left) + nbytes(right),
-            seconds=time.monotonic() - started,
-        ),
+        cost=_cost(metered, theirs, started),
     )
+
+
+def _question(left: Checkpoint, right: Checkpoint, depth: str, alpha: float, controls: Sequence[Checkpoint]) -> Question:
+    """The left checkpoint in the right one's layout, and how the two pair up."""
+    arranged = rearranged(left, right, thorough=depth == "full") if depth != "header" else Rearranged(view=left)
+    alignment = align(arranged.view, right, by_content=depth == "full")
+    return Question(
+        left=arranged.view, right=right, alignment=alignment, arranged=arranged, depth=depth, alpha=alpha, controls=tuple(controls)
+    )
+
+
+def _cost(left: Metered, right: Metered, started: float) -> Cost:
+    read, total = left.bytes_read + right.bytes_read, nbytes(left) + nbytes(right)
+    return Cost(bytes_read=read, bytes_total=total, seconds=time.monotonic() - started)
 
 
 def _explained(left: Checkpoint, right: Checkpoint, alignment: Alignment) -> tuple[TensorDifference, ...]:
@@ -154,7 +162,7 @@ def _score(found: Examination) -> float:
 
 
 def _direction(
-    differences: Sequence[TensorDifference], left: Checkpoint, right: Checkpoint, relation: Relation, details: Sequence[KindDetail]
+    differences: Sequence[TensorDifference], sides: tuple[Checkpoint, Checkpoint], relation: Relation, details: Sequence[KindDetail]
 ) -> str:
     """A rounding or a pruning shows which side lost something; nothing else here tells parent from child."""
     if relation is Relation.SHARED_INITIALISATION:
@@ -163,7 +171,7 @@ def _direction(
         return "left-from-right"
     if relation is not Relation.SAME_WEIGHTS or not any(item.explanation == "cast" for item in differences):
         return "unknown"
-    narrower = nbytes(left) < nbytes(right)
+    narrower = nbytes(sides[0]) < nbytes(sides[1])
     return "left-from-right" if narrower else "right-from-left"
 
 

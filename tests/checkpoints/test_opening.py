@@ -51,7 +51,7 @@ def test_several_candidates_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "said"), [({}, "holds no safetensors file"), ({"pytorch_model.bin": b"x"}, "only pytorch_model.bin, which is not read")]
+    ("files", "said"), [({}, "holds no safetensors file"), ({"model.gguf": b"x"}, "only model.gguf, which is not read")]
 )
 def test_nothing_to_open(files: dict[str, bytes], said: str, tmp_path: Path) -> None:
     with pytest.raises(CannotRead, match=said) as caught:
