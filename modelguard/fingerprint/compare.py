@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from math import log10
 
 from modelguard.checkpoints.base import Checkpoint, nbytes, parameters
 from modelguard.fingerprint.alignment import Alignment, align
-from modelguard.fingerprint.blocks import Block
 from modelguard.fingerprint.buffers import is_buffer, says_nothing
 from modelguard.fingerprint.difference import difference
+from modelguard.fingerprint.direction import direction_of
 from modelguard.fingerprint.examination import Examination, Question, examine
-from modelguard.fingerprint.initialisation import distance
 from modelguard.fingerprint.kinds.pair import Pair
 from modelguard.fingerprint.kinds.recognition import recognise
 from modelguard.fingerprint.matching import log10_tail
@@ -29,8 +27,6 @@ DEPTHS = ("header", "sample", "full")
 ALPHA = 1e-9
 SUMMED = (T1, T3)  # tests whose blocks are independent of one another
 LOSSLESS = ("identical", "cast", "permuted", "rescaled")
-APART = 0.95  # of the distance between two children: their ancestor is nearer to each, by about 1 / sqrt 2 where they moved alike
-ONE_WAY = ("quantized", "pruned", "cast")  # what is lost is lost on the side of the child
 
 
 def compare(
@@ -45,9 +41,8 @@ def compare(
 ) -> Comparison:
     """How `left` (the checkpoint in question) stands to `right` (the alleged parent).
 
-    `header` looks at names and shapes only; `sample` reads the stretches that the exact tests need, of a few layers; `full` adds the
-    exact difference of every tensor. `controls` are models known to be independent of both, for the test that has no exact null;
-    `candidates` are further parents that a merge may hold. `advance` is told of bytes as they are read.
+    `depth`: names and shapes (header), the stretches that the exact tests need (sample), or every tensor's exact difference, too (full).
+    `controls` are known to be independent of both, for the test that has no exact null; `candidates` are further parents.
     """
     started = time.monotonic()
     metered, theirs = Metered(left, advance), Metered(right, advance)
@@ -62,14 +57,14 @@ def compare(
         relation=found.relation,
         kinds=tuple(dict.fromkeys(detail.kind for detail in details)),
         details=details,
-        direction=_direction(differences, question, found, details, candidates),
+        direction=direction_of(differences, question, found, details, candidates),
         basis=found.basis,
         log10_p=_combined(found),
         score=_score(found),
         share_explained=explained_share(ours, differences, found, alpha),
         power=power_of(found, alpha),
         layers=layer_results(found, differences, alpha),
-        evidence=tuple(result for item in found.examined for result in item.results) + found.wider,
+        evidence=found.evidence,
         unknown=_unknown(alignment, depth, found),
         difference=summarise(ours, alignment, differences) if depth == "full" else None,
         cost=_cost(metered, theirs, started),
@@ -163,41 +158,6 @@ def _score(found: Examination) -> float:
         return found.agreement.share
     shares = [item.score for item in found.examined]
     return sum(shares) / len(shares) if shares else 0.0
-
-
-def _direction(
-    differences: Sequence[TensorDifference],
-    question: Question,
-    found: Examination,
-    details: Sequence[KindDetail],
-    candidates: Sequence[Checkpoint],
-) -> str:
-    """A rounding or a pruning shows which side lost something, a third model that both come from it; nothing else tells who came first."""
-    if found.relation is Relation.SHARED_INITIALISATION:
-        return "common-ancestor"
-    if found.relation is Relation.DERIVED:
-        lost = any(detail.kind in ONE_WAY for detail in details)
-        blocks = [item.block for item in found.examined if item.fired(question.alpha)]
-        return "left-from-right" if lost else _by_ancestor(question, blocks, candidates)
-    if found.relation is not Relation.SAME_WEIGHTS or not any(item.explanation == "cast" for item in differences):
-        return "unknown"
-    narrower = nbytes(question.left) < nbytes(question.right)
-    return "left-from-right" if narrower else "right-from-left"
-
-
-def _by_ancestor(question: Question, blocks: Sequence[Block], candidates: Sequence[Checkpoint]) -> str:
-    """Whether some candidate is an ancestor of both: both lie nearer to it than to one another, in directions of their own."""
-    between = distance(question.left, question.right, blocks)
-    for candidate in candidates:
-        if all(
-            block.right in candidate.tensors and candidate.tensors[block.right].shape == question.right.tensors[block.right].shape
-            for block in blocks
-        ):
-            to_right = distance(candidate, question.right, [replace(block, left=block.right) for block in blocks])
-            to_left = distance(question.left, candidate, blocks)
-            if 0 < max(to_left, to_right) < APART * between:
-                return "common-ancestor"
-    return "unknown"
 
 
 def _unknown(alignment: Alignment, depth: str, found: Examination) -> tuple[Undecided, ...]:

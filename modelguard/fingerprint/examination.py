@@ -63,6 +63,11 @@ class Examination:
     details: tuple[KindDetail, ...] = ()
 
     @property
+    def evidence(self) -> tuple[NullTest, ...]:
+        """Every result, block by block and then of the whole."""
+        return tuple(result for item in self.examined for result in item.results) + self.wider
+
+    @property
     def disguise_possible(self) -> bool:
         return self.agreement is not None and self.agreement.share >= disguise.VETO
 
