@@ -131,6 +131,10 @@ def _compare(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("right", metavar="RIGHT", help="the alleged parent")
     command.add_argument("--depth", choices=("header", "sample", "full"), default="full", help="how much to read (default: full)")
     command.add_argument("--activations", action="store_true", help="also run both models on probe texts")
+    control = "a model known to be independent of both, against which a full disguise is measured; repeat it"
+    command.add_argument("--control", action="append", default=[], metavar="CKPT", help=control)
+    candidate = "another possible parent: a merge's shares are fitted over all of them; repeat it"
+    command.add_argument("--candidate", action="append", default=[], metavar="CKPT", help=candidate)
     _store(command)
     command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")
     _reach(command)
