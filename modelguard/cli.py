@@ -54,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. The code starts at 2 and is earned: a crash is neither a pass nor an accusation."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait slow a busy machine down tenfold
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait slow a busy machine down tenfold,
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # and those of OpenBLAS know no other way; the scans have threads of their own
     if os.environ.get("MODELGUARD_DEBUG"):
         logging.basicConfig(level=logging.DEBUG)
     options = parser().parse_args(arguments)

@@ -26,6 +26,7 @@ from modelguard.types.weights import Basis, Comparison, Cost, KindDetail, Relati
 DEPTHS = ("header", "sample", "full")
 ALPHA = 1e-9
 SUMMED = (T1, T3)  # tests whose blocks are independent of one another
+NAMING = {"renamed", "upcycled"}  # kinds that say why names differ
 LOSSLESS = ("identical", "cast", "permuted", "rescaled")
 
 
@@ -112,7 +113,11 @@ def _details(
         candidates=tuple(candidates),
     )
     shown = (*recognise(pair), *found.details)
-    if question.arranged.steps and found.relation in (Relation.SAME_WEIGHTS, Relation.DERIVED) and "renamed" not in [d.kind for d in shown]:
+    if (
+        question.arranged.steps
+        and found.relation in (Relation.SAME_WEIGHTS, Relation.DERIVED)
+        and not NAMING & {detail.kind for detail in shown}
+    ):
         shown = (*shown, KindDetail(kind="renamed", text=f"in another layout: {', '.join(question.arranged.steps)}"))
     return shown
 
