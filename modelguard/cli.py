@@ -116,7 +116,7 @@ def _audit(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository (default: here)")
     command.add_argument("--base", required=True, metavar="REV", help="the branch or commit that is merged into")
     command.add_argument("--head", required=True, metavar="REV", help="the branch or commit under audit")
-    command.add_argument("--policy", type=Path, metavar="FILE", help="a policy file of yours, instead of .modelguard.yml at BASE")
+    command.add_argument("--policy", type=Path, metavar="FILE", help="your policy file; .modelguard.yml at BASE may tighten it")
     command.add_argument("--activations", choices=("auto", "on", "off"), default="auto", help="run both models on probe texts")
     command.add_argument("--registry", metavar="URL", help="known models, instead of the policy's registry: a file or postgresql://…")
     command.add_argument("--out", type=Path, metavar="DIR", help="write report.json and comment.md there")

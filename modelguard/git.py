@@ -19,6 +19,7 @@ CHUNK = 1 << 20
 ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
 # A blob that a partial clone lacks would be fetched the way the repository's own configuration says, by any command that stands there.
 ENVIRONMENT |= {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""}
+ENVIRONMENT |= {"GIT_NO_REPLACE_OBJECTS": "1"}  # an object is what its id says, whatever refs/replace would put in its place
 
 
 class Git:

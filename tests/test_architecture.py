@@ -22,7 +22,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "discover", "attempt"),
     ("documents", "policy", "git", "render.text"),
-    ("blobs", "logs", "changes", "declaration", "checks", "verdict", "render", "github", "activity", "registry"),
+    ("blobs", "logs", "changes", "declaration", "checks", "verdict", "render", "github", "activity", "registry", "steering"),
     ("checkpoints",),
     ("fingerprint",),
     ("evidence", "known_models", "world", "references", "exhibits"),
