@@ -11,6 +11,7 @@ import msgspec
 
 from modelguard.policy.document import Block, Document, Layer, RuleSettings, level, percentage
 from modelguard.policy.effective import BUILT_IN, Policy, digest
+from modelguard.types.findings import Level
 
 WAYS = ("same", "maximum", "minimum", "union", "organisation first", "organisation only", "key by key")
 SHARES = {"log-gap.max-missing": "1%"}  # shares that rules hold to where no policy names another
@@ -82,7 +83,9 @@ class _Merging:
         above = self._written(path)
         floor = _built_in(path) if above is None else above
         where = BUILT_IN if above is None else self._above.origin
-        if floor is None:
+        if path[-1] == "severity" and floor is None and level(value) is Level.HIGH:
+            self._set(path, value, self._below.origin)  # whatever the rule itself calls its findings, this lowers none of them
+        elif floor is None:
             self._refuse(path, value, "the organisation sets none, and what the rule itself holds to is not known here")
         elif _rank(value) == _rank(floor):
             return
@@ -140,9 +143,7 @@ def _built_in(path: Path) -> Any:
             return getattr(Block(), key)
         case ("rules", _, "enabled"):
             return True
-        case ("rules", _, "severity"):
-            return "high"  # the one level that raises what any rule calls its own finding, and lowers none
-        case ("rules", rule, key):
+        case ("rules", rule, key) if key != "severity":
             return SHARES.get(f"{rule}.{key}")
     return None
 
