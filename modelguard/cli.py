@@ -13,6 +13,7 @@ from typing import NoReturn
 from modelguard import __version__
 from modelguard.attempt import attempt
 from modelguard.errors import BadRequest, ExitCode, ModelguardError
+from modelguard.org import add_org
 from modelguard.types.findings import Missing
 
 DESCRIPTION = "Says, with numbers, whether a model is what its authors say it is."
@@ -46,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     _inspect(commands)
     _hook(commands)
     _registry(commands)
+    add_org(commands)
     commands.add_parser("rules", help="list the rules", description="Lists every rule with its title.")
     explain = commands.add_parser("explain", help="explain one rule", description="Prints what a rule checks, and why.")
     explain.add_argument("rule", metavar="RULE", help="a rule's id, such as log-gap")

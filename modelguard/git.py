@@ -61,9 +61,13 @@ class Git:
 
     def staged(self) -> tuple[str, ...]:
         """Paths whose staged content differs from HEAD, without reading any object."""
-        against = self.head() or self._text("hash-object", "-t", "tree", "/dev/null")
+        against = self.head() or self.nothing()
         output = self._run("diff-index", "--cached", "--name-only", "-z", "--no-renames", against)
         return tuple(path.decode("utf-8", "surrogateescape") for path in output.split(b"\0") if path)
+
+    def nothing(self) -> str:
+        """The tree without files, which stands for the state before any commit."""
+        return self._text("hash-object", "-t", "tree", "/dev/null")
 
     def changed(self, before: str, after: str) -> tuple[ChangedFile, ...]:
         """What differs between two commits, path by path; a rename is a removal and an addition."""

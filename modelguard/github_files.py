@@ -54,11 +54,24 @@ def file_place(text: str) -> FilePlace:
 
 def read_file(access: Access, place: FilePlace) -> tuple[bytes, str]:
     """(content, commit) of a file: the ref is resolved first, so that both belong together. Raises CannotFetch."""
+    data, commit = look_for(access, place)
+    if data is None:
+        raise CannotFetch(f"{place} could not be read (HTTP 404)", advice=ADVICE[404])
+    return data, commit
 
-    def read(client: Github) -> tuple[bytes, str]:
+
+def look_for(access: Access, place: FilePlace) -> tuple[bytes | None, str]:
+    """As `read_file`, with None for a file that the repository, which can be seen, does not have at that commit."""
+
+    def read(client: Github) -> tuple[bytes | None, str]:
+        from github import UnknownObjectException
+
         repository = client.get_repo(place.repository)
         commit = repository.get_commit(place.ref).sha
-        found = repository.get_contents(place.path, ref=commit)
+        try:
+            found = repository.get_contents(place.path, ref=commit)
+        except UnknownObjectException:
+            return None, commit
         if isinstance(found, list) or found.type != "file" or found.encoding != "base64" or found.size > MAX_BYTES:
             raise CannotFetch(f"{place} is no file of at most {MAX_BYTES} bytes", advice="name the policy's file itself")
         return found.decoded_content, commit
