@@ -15,7 +15,7 @@ from modelguard.documents import json_object
 from modelguard.errors import BadRequest, CannotPost, CannotRead, ExitCode, Malformed
 from modelguard.git import Git
 from modelguard.github_files import Access, FilePlace, look_for, repositories_of
-from modelguard.org_rulesets import ruleset, workflow
+from modelguard.org_rulesets import CHECKOUT, ruleset, workflow
 from modelguard.pipeline import AuditRequest, audit, read_policy
 from modelguard.policy import FILE_NAME, Layer, Policy, layered, read_layer
 from modelguard.render import sweep as render
@@ -70,7 +70,7 @@ def check_policy(options: argparse.Namespace) -> Result:
 
 def rulesets(options: argparse.Namespace) -> Result:
     """`modelguard org rulesets`."""
-    required = workflow(options.uses, options.policy, options.checkout)
+    required = workflow(options.uses, options.policy, options.checkout or CHECKOUT)
     rules = ruleset(options.repository_id, options.path, options.ref, options.enforcement)
     both = f"# 1. commit this as {options.path}\n{required}\n# 2. send this to POST /orgs/ORG/rulesets\n{rules}"
     return ExitCode.CONSISTENT, {"ruleset": rules, "workflow": required, "both": both}[options.only]

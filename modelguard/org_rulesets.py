@@ -9,7 +9,7 @@ from modelguard.errors import BadRequest
 from modelguard.github_files import file_place
 
 NAME = "modelguard"  # of the job: a required check is found by it, so it never changes
-CHECKOUT = "actions/checkout@v6"
+CHECKOUT = "actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd"  # v6.0.2
 USES = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+)?@[\w.-]+", re.ASCII)
 WORKFLOW = """\
 # Required by the organisation's ruleset: it runs from this repository whatever a pull request does to its own workflows.
@@ -39,7 +39,7 @@ jobs:
 """
 
 
-def workflow(uses: str, policy: str | None, checkout: str = CHECKOUT) -> str:
+def workflow(uses: str, policy: str | None, checkout: str) -> str:
     """The required workflow, as text to commit."""
     for action in (uses, checkout):
         if USES.fullmatch(action) is None:

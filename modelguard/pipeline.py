@@ -124,11 +124,17 @@ def _world(git: Git, fork: str, head: str, request: AuditRequest) -> World:
 
 
 def _registry(git: Git, base: str, request: AuditRequest, rules: Policy) -> Place | None:
-    """The operator's registry, or the one that policy names: on this machine in the operator's policy file, else in the base commit."""
+    """The operator's registry, or the one that policy names.
+
+    On this machine where the operator's file names it, at an address where the organisation's does, else in the base commit.
+    """
     address = request.registry or rules.document.registry
     if address is None:
         return None
-    if request.registry or request.policy_file is not None:
+    origin, above = rules.origin_of("registry"), request.organisation
+    operators = request.policy_file is not None and origin == str(request.policy_file)
+    organisations = above is not None and origin == above.origin and "://" in address
+    if request.registry or operators or organisations:
         return Place(address=address)
     return Place(address=address, git=git, tree=git.tree(base), worktree=request.repo)
 
@@ -169,6 +175,7 @@ def _command(request: AuditRequest, base: str, head: str) -> str:
     """The exact command that repeats this audit in a clone."""
     words = ["modelguard", "audit", "--base", base, "--head", head]
     words += ["--policy", str(request.policy_file)] if request.policy_file else []
+    words += ["--policy", "ORGANISATION.yml"] if request.organisation else []
     words += ["--registry", request.registry if "://" not in request.registry else "REGISTRY"] if request.registry else []
     words += ["--offline"] if request.offline else []
     words += ["--activations", request.activations] if request.activations != "auto" else []

@@ -230,3 +230,17 @@ def test_a_repository_cannot_loosen_its_organisations_policy(
     code, document = audited(repository, capsys, "--policy", str(above))
     assert code == 1
     assert [note for note in document["notes"] if said in note and "refused" in note], document["notes"]
+
+
+def test_a_repository_names_no_registry_outside_its_base_commit(
+    repository: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    above, outside = tmp_path / "organisation.yml", tmp_path / "registry.sqlite"
+    above.write_text("version: 1\nrules:\n" + "".join(f"  {rule}: {{enabled: false}}\n" for rule in OFF if "undeclared" not in rule))
+    outside.write_bytes(b"")
+    for address in (str(outside), "postgresql://127.0.0.1:9/x"):
+        lie(repository, {POLICY: f"version: 1\nregistry: {address}\n".encode()}, {**GAP, "m/trainer_state.json": log(whole=True)})
+        code, document = audited(repository, capsys, "--policy", str(above))
+        finding = next(finding for finding in document["findings"] if finding["rule"] == "weights-undeclared-base")
+        assert (code, finding["status"]) == (2, "unknown")
+        assert "is no file of the base commit" in finding["why"]

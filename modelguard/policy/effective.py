@@ -76,6 +76,10 @@ class Policy(msgspec.Struct, frozen=True):
         matching = (waiver for waiver in live if waiver.rule == rule and waiver.subject in named)
         return next((waiver for waiver in matching if waiver.fingerprint in (None, fingerprint)), None)
 
+    def origin_of(self, key: str) -> str:
+        """The file that a written key at the top is from."""
+        return self.origins.get(key, self.origin)
+
     def settings(self) -> tuple[Setting, ...]:
         """Every effective setting with its origin; of keys that hold others, each of those too where layers were combined."""
         written, default = _plain(self.document), _plain(Document(version=1))
