@@ -24,6 +24,7 @@ from modelguard.checks.base import all_checks
 from modelguard.cli import parser
 from modelguard.discover import modules
 from modelguard.pipeline import AuditRequest, audit
+from modelguard.policy.schema import schema_text
 from modelguard.render.markdown import comment
 from modelguard.types.report import Report
 
@@ -59,6 +60,7 @@ def _pages() -> Mapping[Path, str]:
         readme: _filled(readme.read_text(encoding="utf-8"), parts),
         rules: _rules(),
         cli: _command_line(),
+        ROOT / "docs" / "policy.schema.json": schema_text(),
     }
 
 

@@ -17,6 +17,7 @@ from modelguard.activity import Activity, activity
 from modelguard.attempt import attempt
 from modelguard.errors import BadRequest, ExitCode, ModelguardError
 from modelguard.github import BODY_LIMIT, Destination, Posted, annotation, append_outputs, append_summary, post_comment
+from modelguard.organisation import with_policy
 from modelguard.pipeline import AuditRequest, audit
 from modelguard.policy import Block, Document, Policy
 from modelguard.render.json_v1 import audit_document, dumps
@@ -33,7 +34,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "comment": ("always", "on-findings", "never"),
     "activations": ("auto", "on", "off"),
 }
-INPUTS = ("github-token", "max-download", "registry", *CHOICES)
+INPUTS = ("github-token", "max-download", "registry", "policy", "policy-token", "config", *CHOICES)
 UNITS = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _LOGGER = logging.getLogger("modelguard")
 MAX_ANNOTATIONS = 10  # GitHub shows no more of one step
@@ -206,7 +207,7 @@ def _request(doing: Activity, inputs: Inputs, environ: Environ) -> AuditRequest:
     if not environ.get("GITHUB_WORKSPACE"):
         raise BadRequest("GITHUB_WORKSPACE is not set", advice="run as a step of a workflow, after actions/checkout")
     request = AuditRequest(repo=Path(environ["GITHUB_WORKSPACE"]), base=doing.base, head=doing.head, activations=inputs.activations)
-    request = replace(request, registry=inputs.registry)
+    request = replace(with_policy(request, environ), registry=inputs.registry)
     return request if inputs.max_download is None else replace(request, max_download=inputs.max_download)
 
 

@@ -6,9 +6,11 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
 
+from modelguard.blobs.lfs import parse_pointer
 from modelguard.git import REGULAR_MODES
 from modelguard.logs.names import Likelihood, likelihood, looks_like_log
-from modelguard.types.changes import ChangedFile, ModelChange, ModelKind, TreeEntry
+from modelguard.types.changes import ELSEWHERE, NOT_AT_HAND, ChangedFile, ModelChange, ModelKind, TreeEntry
+from modelguard.types.findings import Absence, Missing
 
 INDEX_SUFFIX = ".safetensors.index.json"
 SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}\.safetensors", re.DOTALL)
@@ -16,8 +18,12 @@ TORCH_SHARD = re.compile(r".+-\d{5}-of-\d{5}\.(bin|pt|pth)", re.DOTALL)
 ADAPTER = re.compile(r"adapter_model(\..+)?\.safetensors")
 TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 OTHER_SUFFIXES = {".gguf": "GGUF", ".h5": "Keras HDF5", ".keras": "Keras", ".onnx": "ONNX", ".msgpack": "Flax msgpack"}
+WEIGHT_NAMES = (".safetensors", INDEX_SUFFIX, *TORCH_SUFFIXES, *OTHER_SUFFIXES)
 TRAINER_STATE = re.compile(r"(optimizer|scheduler|rng_state|training_args|scaler|random_states)[\w-]*\.(pt|pth|bin|pkl)")
 CARDS = ("README.md", "MODEL_CARD.md", "model_card.md")
+MEDIA = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".mp3", ".wav", ".flac", ".ogg", ".mp4", ".webm", ".mov", ".pdf")
+OTHER_CONTENT = (*MEDIA, ".ttf", ".woff2", ".parquet", ".arrow")
+LARGE = 1 << 20  # bytes of a Git LFS object that is taken for weights while nobody can look into it
 SMALL = 1 << 12  # files below this are no pickled checkpoints, unless they say so by their name
 MAX_HEADER = 100_000_000  # the safetensors format's own limit
 
@@ -34,7 +40,7 @@ def group(
     changed files whose name does not tell.
     """
     touched = {file.path for file in files}
-    entries = _entries(tree, touched, sniff)
+    entries = _entries(tree, before, touched, sniff)
     models = (_model(entry, kind, note, tree, before, entries, touched) for entry, (kind, note) in sorted(entries.items()))
     return tuple(model for model in models if model.touched)
 
@@ -44,12 +50,24 @@ def not_followed(files: Iterable[ChangedFile]) -> tuple[str, ...]:
     return tuple(file.path for file in files if file.after is not None and file.after.mode not in REGULAR_MODES)
 
 
+def unread(change: ModelChange) -> Missing:
+    """Why the weights of a model of unsupported kind were not looked at."""
+    why, advice = f"{change.entry}: {change.format_note} weights are not read", "save them as safetensors"
+    if change.format_note == NOT_AT_HAND:
+        why, advice = f"{change.entry}: its Git LFS object is not here, so it may be weights", "fetch it: git lfs pull"
+    if change.format_note == ELSEWHERE:
+        why, advice = f"{change.entry}: a symbolic link or submodule in the place of weights", "commit the weights themselves"
+    return Missing(why, advice=advice, kind=Absence.BROKEN)
+
+
 def removed_weights(files: Iterable[ChangedFile]) -> tuple[str, ...]:
     """Weight files that the change takes away."""
     return tuple(file.path for file in files if file.after is None and file.path.endswith((".safetensors", INDEX_SUFFIX)))
 
 
-def _entries(tree: Mapping[str, TreeEntry], touched: set[str], sniff: Sniff) -> dict[str, tuple[ModelKind, str]]:
+def _entries(
+    tree: Mapping[str, TreeEntry], before: Mapping[str, TreeEntry], touched: set[str], sniff: Sniff
+) -> dict[str, tuple[ModelKind, str]]:
     """Every file of the tree that opens a model, with its kind. Other files count when they changed and are weights by content."""
     regular = {path: entry for path, entry in tree.items() if entry.mode in REGULAR_MODES}
     entries: dict[str, tuple[ModelKind, str]] = {}
@@ -64,7 +82,15 @@ def _entries(tree: Mapping[str, TreeEntry], touched: set[str], sniff: Sniff) -> 
             kind = _other_format(name, entry, sniff)
             if kind:
                 entries[path] = kind
-    return entries
+    irregular = sorted((tree.keys() & touched) - regular.keys())
+    return entries | {path: (ModelKind.UNSUPPORTED, ELSEWHERE) for path in irregular if _stands_for_weights(path, before)}
+
+
+def _stands_for_weights(path: str, before: Mapping[str, TreeEntry]) -> bool:
+    """Whether a symbolic link or submodule has a weight file's name, or stands where a directory with weights was."""
+    if path.lower().endswith(WEIGHT_NAMES):
+        return True
+    return any(other.startswith(f"{path}/") and other.lower().endswith(WEIGHT_NAMES) for other in before)
 
 
 def _indexed(path: str, regular: Mapping[str, TreeEntry]) -> bool:
@@ -88,6 +114,9 @@ def _other_format(name: str, entry: TreeEntry, sniff: Sniff) -> tuple[ModelKind,
     if head[:4] == b"PK\x03\x04" and (suffix in TORCH_SUFFIXES or b"/data.pkl" in head):
         return (ModelKind.UNSUPPORTED, "sharded torch") if TORCH_SHARD.fullmatch(name) else (ModelKind.SINGLE, "")
     pickled = head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+    pointer = parse_pointer(head) if suffix not in OTHER_CONTENT else None
+    if pointer is not None and pointer.size >= LARGE and suffix not in TORCH_SUFFIXES:
+        return ModelKind.UNSUPPORTED, NOT_AT_HAND
     if suffix in TORCH_SUFFIXES or (pickled and entry.size >= SMALL):
         return ModelKind.UNSUPPORTED, "torch or pickle"
     return None

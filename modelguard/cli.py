@@ -13,6 +13,7 @@ from typing import NoReturn
 from modelguard import __version__
 from modelguard.attempt import attempt
 from modelguard.errors import BadRequest, ExitCode, ModelguardError
+from modelguard.org import add_org
 from modelguard.types.findings import Missing
 
 DESCRIPTION = "Says, with numbers, whether a model is what its authors say it is."
@@ -46,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     _inspect(commands)
     _hook(commands)
     _registry(commands)
+    add_org(commands)
     commands.add_parser("rules", help="list the rules", description="Lists every rule with its title.")
     explain = commands.add_parser("explain", help="explain one rule", description="Prints what a rule checks, and why.")
     explain.add_argument("rule", metavar="RULE", help="a rule's id, such as log-gap")
@@ -117,7 +119,7 @@ def _audit(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository (default: here)")
     command.add_argument("--base", required=True, metavar="REV", help="the branch or commit that is merged into")
     command.add_argument("--head", required=True, metavar="REV", help="the branch or commit under audit")
-    command.add_argument("--policy", type=Path, metavar="FILE", help="a policy file of yours, instead of .modelguard.yml at BASE")
+    command.add_argument("--policy", type=Path, metavar="FILE", help="your policy file; .modelguard.yml at BASE may tighten it")
     command.add_argument("--activations", choices=("auto", "on", "off"), default="auto", help="run both models on probe texts")
     command.add_argument("--registry", metavar="URL", help="known models, instead of the policy's registry: a file or postgresql://…")
     command.add_argument("--out", type=Path, metavar="DIR", help="write report.json and comment.md there")

@@ -27,6 +27,7 @@ from modelguard.fingerprint.displacement_settings import settings_of
 from modelguard.logs.base import Loader, assemble, looks_like_log
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.logs.hf_trainer import FILE_NAME, read
+from modelguard.org_commands import org
 from modelguard.policy import Policy, default, parse
 from modelguard.progress import shown
 from modelguard.references import REGISTRY, Reach, open_reference
@@ -201,6 +202,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], Result]] = {
     "log": check_logs,
     "inspect": inspect,
     "registry": registry,
+    "org": org,
     "rules": rules,
     "explain": explain,
 }

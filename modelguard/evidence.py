@@ -9,6 +9,7 @@ from modelguard.attempt import attempt
 from modelguard.blobs.base import Folder
 from modelguard.blobs.git_object import open_entry
 from modelguard.blobs.hub import open_hub
+from modelguard.changes import unread
 from modelguard.checkpoints.base import Checkpoint, nbytes, parameters
 from modelguard.checkpoints.opening import find_entry, open_checkpoint
 from modelguard.checkpoints.optimizer_state import completed_by, optimizer_state_of
@@ -74,8 +75,7 @@ class _Collector:
     @cached_property
     def _opened(self) -> Checkpoint | Missing:
         if self.change.kind is ModelKind.UNSUPPORTED:
-            why = f"{self.change.entry}: {self.change.format_note} weights are not read"
-            return Missing(why, advice="save them as safetensors", kind=Absence.BROKEN)
+            return unread(self.change)
         return attempt(lambda: open_checkpoint(self._world.folder(self._directory), self._name), what="opening the checkpoint")
 
     @cached_property

@@ -19,6 +19,7 @@ CHUNK = 1 << 20
 ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
 # A blob that a partial clone lacks would be fetched the way the repository's own configuration says, by any command that stands there.
 ENVIRONMENT |= {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""}
+ENVIRONMENT |= {"GIT_NO_REPLACE_OBJECTS": "1"}  # an object is what its id says, whatever refs/replace would put in its place
 
 
 class Git:
@@ -60,9 +61,13 @@ class Git:
 
     def staged(self) -> tuple[str, ...]:
         """Paths whose staged content differs from HEAD, without reading any object."""
-        against = self.head() or self._text("hash-object", "-t", "tree", "/dev/null")
+        against = self.head() or self.nothing()
         output = self._run("diff-index", "--cached", "--name-only", "-z", "--no-renames", against)
         return tuple(path.decode("utf-8", "surrogateescape") for path in output.split(b"\0") if path)
+
+    def nothing(self) -> str:
+        """The tree without files, which stands for the state before any commit."""
+        return self._text("hash-object", "-t", "tree", "/dev/null")
 
     def changed(self, before: str, after: str) -> tuple[ChangedFile, ...]:
         """What differs between two commits, path by path; a rename is a removal and an addition."""

@@ -16,9 +16,11 @@ from modelguard.checks.base import Check, needs, run, select
 from modelguard.errors import BadRequest
 from modelguard.evidence import collect
 from modelguard.exhibits import exhibits
-from modelguard.git import Git
+from modelguard.git import REGULAR_MODES, Git
 from modelguard.known_models import Place
-from modelguard.policy import Policy
+from modelguard.policy import Layer, Policy
+from modelguard.policy.waivers import waiver_notes
+from modelguard.steering import follow_moves, steering_notes
 from modelguard.types.changes import ChangedFile, ModelChange
 from modelguard.types.evidence import Evidence
 from modelguard.types.findings import Finding, Missing
@@ -36,7 +38,11 @@ class AuditRequest:
     repo: Path
     base: str
     head: str
-    policy_file: Path | None = None
+    everything: bool = False  # every model of head, as if all of it were new
+    policy_file: Path | None = None  # the operator's own, above the repository's
+    organisation: Layer | None = None  # the organisation's, above the repository's
+    config: str = policy.FILE_NAME  # where in the base commit the repository's policy stands
+    policy_notes: tuple[str, ...] = ()
     offline: bool = False
     max_download: int = 20 << 30
     activations: str = "auto"
@@ -50,13 +56,14 @@ def audit(request: AuditRequest) -> Report:
     started = time.monotonic()
     git = Git(request.repo)
     base, head = git.resolve(request.base), git.resolve(request.head)
-    fork = git.merge_base(base, head)
-    rules = read_policy(git, base, request.policy_file)
+    fork = git.nothing() if request.everything else git.merge_base(base, head)
+    rules = read_policy(git, base, request.policy_file, organisation=request.organisation, config=request.config)
     files = git.changed(fork, head)
     world = replace(_world(git, fork, head, request), registry=_registry(git, base, request, rules))
     models = group(files, world.tree, world.before_tree, lambda entry: first_bytes(git, entry, request.repo, SNIFFED))
     checks = select(rules)
-    reports = tuple(_audit_model(model, checks, world, rules, request) for model in models)
+    held, moves = follow_moves(rules, removed_weights(files), models)
+    reports = tuple(_audit_model(model, checks, world, held, request) for model in models)
     git.close()
     verdict = worst(decide(report.findings, rules) for report in reports)
     return Report(
@@ -65,7 +72,7 @@ def audit(request: AuditRequest) -> Report:
         base=base,
         head=head,
         models=reports,
-        notes=_notes(files, models, rules),
+        notes=(*_notes(files, models, rules, request), *moves, *_waivers(models, world, rules)),
         policy_digest=rules.digest,
         settings=rules.settings(),
         version=__version__,
@@ -80,15 +87,24 @@ def examine(evidence: Evidence, subject: str, checks: Iterable[Check], rules: Po
     return apply_policy(run(checks, evidence, subject, rules), rules, today)
 
 
-def read_policy(git: Git, base: str, file: Path | None) -> Policy:
-    """The operator's policy file, or the one that stands in the base commit, or the built-in one. Never the head's."""
-    if file is not None:
-        try:
-            return policy.parse(file.read_bytes(), str(file))
-        except OSError as error:
-            raise BadRequest(f"{file}: {error.strerror}", advice="check --policy") from error
-    entry = git.tree(base).get(policy.FILE_NAME)
-    return policy.default() if entry is None else policy.parse(git.read(entry.oid, 1 << 20), f"{policy.FILE_NAME} at {base[:12]}")
+def read_policy(git: Git, base: str, file: Path | None, *, organisation: Layer | None = None, config: str = policy.FILE_NAME) -> Policy:
+    """The organisation's policy, or the operator's file in its place, over the one that stands in the base commit. Never the head's."""
+    above = organisation if file is None else _operators(file)
+    entry = git.tree(base).get(config)
+    if entry is None and config != policy.FILE_NAME:
+        raise BadRequest(f"{config[:200]!a} is not in the base commit {base[:12]}", advice="check the name of the policy's file")
+    if entry is not None and entry.mode not in REGULAR_MODES:
+        advice = "commit the policy itself as a regular file"
+        raise BadRequest(f"{config} at {base[:12]} is a symbolic link or submodule, which is not followed", advice=advice)
+    below = None if entry is None else policy.read_layer(git.read(entry.oid, 1 << 20), f"{config} at {base[:12]}")
+    return policy.layered(above, below)
+
+
+def _operators(file: Path) -> Layer:
+    try:
+        return policy.read_layer(file.read_bytes(), str(file))
+    except OSError as error:
+        raise BadRequest(f"{file}: {error.strerror}", advice="check --policy") from error
 
 
 def _world(git: Git, fork: str, head: str, request: AuditRequest) -> World:
@@ -108,11 +124,17 @@ def _world(git: Git, fork: str, head: str, request: AuditRequest) -> World:
 
 
 def _registry(git: Git, base: str, request: AuditRequest, rules: Policy) -> Place | None:
-    """The operator's registry, or the one that policy names: on this machine in the operator's policy file, else in the base commit."""
+    """The operator's registry, or the one that policy names.
+
+    On this machine where the operator's file names it, at an address where the organisation's does, else in the base commit.
+    """
     address = request.registry or rules.document.registry
     if address is None:
         return None
-    if request.registry or request.policy_file is not None:
+    origin, above = rules.origin_of("registry"), request.organisation
+    operators = request.policy_file is not None and origin == str(request.policy_file)
+    organisations = above is not None and origin == above.origin and "://" in address
+    if request.registry or operators or organisations:
         return Place(address=address)
     return Place(address=address, git=git, tree=git.tree(base), worktree=request.repo)
 
@@ -135,19 +157,25 @@ def _audit_model(model: ModelChange, checks: tuple[Check, ...], world: World, ru
     )
 
 
-def _notes(files: tuple[ChangedFile, ...], models: tuple[ModelChange, ...], rules: Policy) -> tuple[str, ...]:
+def _notes(files: tuple[ChangedFile, ...], models: tuple[ModelChange, ...], rules: Policy, request: AuditRequest) -> tuple[str, ...]:
     notes = [] if models else ["no model files changed"]
-    if any(file.path == policy.FILE_NAME for file in files):
-        notes.append(f"this change edits {policy.FILE_NAME}: it was judged under the base version")
+    notes += [] if request.everything else steering_notes(files, request.config, rules.document.registry)
+    notes += [*request.policy_notes, *rules.refused]
     notes += [f"{path}: a symbolic link or submodule, not followed" for path in not_followed(files)[:10]]
     notes += [f"{path}: removed by this change" for path in removed_weights(files)[:10]]
     return tuple(notes)
+
+
+def _waivers(models: tuple[ModelChange, ...], world: World, rules: Policy) -> tuple[str, ...]:
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    return waiver_notes(rules, today, {*world.tree, *world.before_tree}) if models else ()
 
 
 def _command(request: AuditRequest, base: str, head: str) -> str:
     """The exact command that repeats this audit in a clone."""
     words = ["modelguard", "audit", "--base", base, "--head", head]
     words += ["--policy", str(request.policy_file)] if request.policy_file else []
+    words += ["--policy", "ORGANISATION.yml"] if request.organisation else []
     words += ["--registry", request.registry if "://" not in request.registry else "REGISTRY"] if request.registry else []
     words += ["--offline"] if request.offline else []
     words += ["--activations", request.activations] if request.activations != "auto" else []

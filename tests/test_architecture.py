@@ -22,12 +22,12 @@ MODULES = sorted(ROOT.rglob("*.py"))
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "discover", "attempt"),
     ("documents", "policy", "git", "render.text"),
-    ("blobs", "logs", "changes", "declaration", "checks", "verdict", "render", "github", "activity", "registry"),
+    ("blobs", "logs", "changes", "declaration", "checks", "verdict", "render", "github", "github_files", "activity", "registry", "steering"),
     ("checkpoints",),
     ("fingerprint",),
     ("evidence", "known_models", "world", "references", "exhibits"),
     ("pipeline",),
-    ("__main__", "cli", "commands", "registry_commands", "hook", "action", "progress"),
+    ("__main__", "cli", "commands", "registry_commands", "hook", "action", "progress", "organisation", "org", "org_commands", "org_rulesets"),
 )
 RIGHT_WING = ("checks", "verdict", "render", "github")
 RIGHT_WING_MAY = ("types", "errors", "discover", "attempt", "policy", "checks", "render")

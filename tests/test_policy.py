@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 
 import msgspec
 import pytest
@@ -35,7 +34,7 @@ REFUSED = {
     "empty": ("", "got `null`"),
     "list": ("[]", "got `array`"),
     "no-version": ("alpha: 1.0e-9", "version"),
-    "other-version": ("version: 2", "version 2 is not known"),
+    "other-version": ("version: 2", "version: 2 is not known"),
     "version-text": ("version: '1'", "$.version"),
     "version-bool": ("version: true", "$.version"),
     "unknown-key": ("version: 1\nblok: {}", "`blok`"),
@@ -48,10 +47,10 @@ REFUSED = {
     "require-text": ("version: 1\nrequire: log", "$.require"),
     "require-unknown": ("version: 1\nrequire: [logs]", "require: 'logs' is no evidence"),
     "alpha-text": ("version: 1\nalpha: small", "$.alpha"),
-    "alpha-zero": ("version: 1\nalpha: 0", "alpha must lie in"),
-    "alpha-negative": ("version: 1\nalpha: -0.1", "alpha must lie in"),
-    "alpha-large": ("version: 1\nalpha: 0.01", "alpha must lie in"),
-    "alpha-nan": ("version: 1\nalpha: .nan", "alpha must lie in"),
+    "alpha-zero": ("version: 1\nalpha: 0", "alpha: must lie in"),
+    "alpha-negative": ("version: 1\nalpha: -0.1", "alpha: must lie in"),
+    "alpha-large": ("version: 1\nalpha: 0.01", "alpha: must lie in"),
+    "alpha-nan": ("version: 1\nalpha: .nan", "alpha: must lie in"),
     "severity-number": ("version: 1\nrules: {log-gap: {severity: 3}}", "severity"),
     "severity-word": ("version: 1\nrules: {log-gap: {severity: worst}}", "rules.log-gap.severity: 'worst' is no level"),
     "block-word": ("version: 1\nblock: {confidence: sure}", "block.confidence: 'sure' is no level"),
@@ -81,12 +80,13 @@ def test_a_policy_that_is_not_understood_is_a_bad_request(case: str) -> None:
         parse(text.encode(), "policy.yml")
     assert said in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
-    assert caught.value.advice or "alpha" in case
+    assert caught.value.advice
 
 
 def test_the_sample_is_read() -> None:
     read = parse(SAMPLE, "policy.yml")
-    assert read.digest == "sha256:" + hashlib.sha256(SAMPLE).hexdigest()
+    assert read.digest == parse(SAMPLE.replace(b"alpha: 1.0e-9", b"alpha: 0.000000001  # the same").strip(), "elsewhere").digest
+    assert read.digest != parse(SAMPLE.replace(b"max-missing: 1%", b"max-missing: 2%"), "policy.yml").digest
     assert (read.alpha, read.require) == (1e-9, ("log",))
     assert (read.block_severity, read.block_confidence) == (Level.HIGH, Level.MEDIUM)
     assert read.share("log-gap", "max_missing", 0.5) == 0.01

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+ELSEWHERE = "linked"  # the format of what a symbolic link or a submodule puts in the place of weights
+NOT_AT_HAND = "Git LFS"  # the format of what cannot be looked into, because its object was not fetched
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeEntry:
