@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("fingerprint",),
     ("evidence", "known_models", "world", "references", "exhibits"),
     ("pipeline",),
-    ("__main__", "cli", "commands", "registry_commands", "hook", "action", "progress"),
+    ("__main__", "cli", "commands", "registry_commands", "hook", "staged", "action", "progress"),
 )
 RIGHT_WING = ("checks", "verdict", "render", "github")
 RIGHT_WING_MAY = ("types", "errors", "discover", "attempt", "policy", "checks", "render")
