@@ -27,7 +27,7 @@ CARD = b"---\nbase_model: acme/base\n---\n"
 FACTORS = encode(adapter({"model.layers.0.self_attn.q_proj": (8, 8)}, rank=4))
 SETTINGS = {"peft_type": "LORA", "base_model_name_or_path": "acme/base", "r": 4}
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pre-commit")]  # what the module builds is built once
 
 
 @dataclass(frozen=True)
