@@ -33,12 +33,12 @@ docs: $(VENV)/.installed  ## fails where a generated page, help text or the samp
 	$(BIN)/python -m docs.generate --check
 
 smoke: $(VENV)/.installed  ## the slow suites, and small benchmarks (a busy machine may miss their ratios: that is shown, not failed)
-	$(BIN)/pytest -n 2 -m slow
+	$(BIN)/pytest -n 2 --dist loadgroup -m slow
 	-$(BIN)/python -m benchmarks.difference --size 0.1
 	-$(BIN)/python -m benchmarks.hook
 
 full: lint docs $(VENV)/.installed  ## everything, whole
-	$(BIN)/pytest -n 2 -m "slow or not slow"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "slow or not slow"
 	$(MAKE) demo benchmarks zoo
 
 benchmarks: $(VENV)/.installed

@@ -24,7 +24,8 @@ EXIT_CODES = """exit codes:
   2  cannot determine what policy requires, or something crashed
   3  usage or configuration error
 
-checkpoints are named as a directory, a file, hf:organisation/name@revision, git:REV:path, or registry:name"""
+checkpoints are named as a directory, a file, hf:organisation/name@revision, git:REV:path,
+https://… (safetensors or an index, read by ranges), or registry:name"""
 
 
 class _Parser(argparse.ArgumentParser):

@@ -6,7 +6,7 @@ import os
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,6 +68,12 @@ class Git:
     def nothing(self) -> str:
         """The tree without files, which stands for the state before any commit."""
         return self._text("hash-object", "-t", "tree", "/dev/null")
+
+    def attributes(self, name: str, paths: Iterable[str]) -> Mapping[str, str]:
+        """What the staged .gitattributes say of paths, for those of which they say anything."""
+        asked = "".join(f"{path}\0" for path in paths).encode("utf-8", "surrogateescape")
+        fields = self._run("check-attr", "--cached", "-z", "--stdin", name, stdin=asked).decode("utf-8", "surrogateescape").split("\0")
+        return {path: value for path, value in zip(fields[0::3], fields[2::3], strict=False) if value != "unspecified"}
 
     def changed(self, before: str, after: str) -> tuple[ChangedFile, ...]:
         """What differs between two commits, path by path; a rename is a removal and an addition."""
@@ -137,9 +143,9 @@ class Git:
     def _text(self, *arguments: str) -> str:
         return self._run(*arguments).decode("utf-8", "replace").strip()
 
-    def _run(self, *arguments: str) -> bytes:
+    def _run(self, *arguments: str, stdin: bytes = b"") -> bytes:
         try:
-            done = subprocess.run((*self._command, *arguments), capture_output=True, env=_environment(), check=False)
+            done = subprocess.run((*self._command, *arguments), input=stdin, capture_output=True, env=_environment(), check=False)
         except FileNotFoundError as error:
             raise BadRequest("git is not installed", advice="install git") from error
         if done.returncode:

@@ -8,11 +8,27 @@ from pathlib import Path
 
 from modelguard.errors import BadRequest, ExitCode
 from modelguard.git import Git
-from modelguard.types.changes import ChangedFile
+from modelguard.types.changes import ChangedFile, ModelChange
 from modelguard.types.findings import Absence, Finding, Status, Verdict
 
-CONCERNED = (".safetensors", ".safetensors.index.json", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".onnx", ".jsonl", ".csv")
+CONCERNED = (
+    ".safetensors",
+    ".safetensors.index.json",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".gguf",
+    ".h5",
+    ".onnx",
+    ".keras",
+    ".msgpack",
+    ".jsonl",
+    ".csv",
+)
 PAPERS = ("README.md", "config.json", "adapter_config.json", "trainer_state.json", ".modelguard.yml")
+
+OF_WEIGHTS = {"checkpoint", "weights", "previous", "adapter", "activations", "optimizer_state", "displacement", "kinship"}
 
 
 def staged(repo: Path) -> tuple[int, str]:
@@ -23,10 +39,11 @@ def staged(repo: Path) -> tuple[int, str]:
         return ExitCode.CONSISTENT, ""
     from modelguard.verdict import EXIT_CODES
 
-    findings, verdict = _examine(git, repo)
+    findings, remarks, verdict = _examine(git, repo)
     found = [finding for finding in findings if finding.status is Status.FOUND]
     broken = [finding for finding in findings if finding.status is Status.UNKNOWN and finding.absence is Absence.BROKEN]
-    return EXIT_CODES[verdict], "\n".join(_lines((*found, *broken)))
+    code = ExitCode.INCONSISTENT if remarks else EXIT_CODES[verdict]
+    return code, "\n".join((*remarks, *_lines((*found, *broken))))
 
 
 def push_range(environ: Mapping[str, str]) -> tuple[str, str]:
@@ -43,13 +60,14 @@ def concerns(path: str) -> bool:
     return name in PAPERS or name.lower().endswith(CONCERNED) or "tfevents" in name
 
 
-def _examine(git: Git, repo: Path) -> tuple[tuple[Finding, ...], Verdict]:
+def _examine(git: Git, repo: Path) -> tuple[tuple[Finding, ...], tuple[str, ...], Verdict]:
     from modelguard.blobs.git_object import first_bytes
     from modelguard.changes import group
     from modelguard.checks.base import needs, select
     from modelguard.evidence import collect
     from modelguard.pipeline import SNIFFED, examine, read_policy
     from modelguard.policy import default
+    from modelguard.staged import outside_lfs, papers_against_weights
     from modelguard.verdict import decide
     from modelguard.world import World
 
@@ -62,8 +80,16 @@ def _examine(git: Git, repo: Path) -> tuple[tuple[Finding, ...], Verdict]:
     models = group(files, tree, before, lambda entry: first_bytes(git, entry, repo, SNIFFED))
     checks = select(rules)
     wanted = needs(checks) - {"activations", "previous"}
-    findings = tuple(found for model in models for found in examine(collect(model, wanted, world, rules), model.subject, checks, rules))
-    return findings, decide(findings, rules, partial=True)
+    findings = tuple(
+        found for model in models for found in examine(collect(model, _of(model, wanted), world, rules), model.subject, checks, rules)
+    )
+    remarks = (*outside_lfs(git, files), *(remark for model in models for remark in papers_against_weights(model, world)))
+    return findings, remarks, decide(findings, rules, partial=True)
+
+
+def _of(model: ModelChange, wanted: frozenset[str]) -> frozenset[str]:
+    """What is collected of a model: weights that the commit does not touch need not be at hand, as in a clone without LFS objects."""
+    return wanted if model.weights_touched else wanted - OF_WEIGHTS
 
 
 def _lines(findings: tuple[Finding, ...]) -> list[str]:

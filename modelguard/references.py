@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelguard.blobs.base import Folder
+from modelguard.blobs.base import Folder, read_small
 from modelguard.blobs.git_object import GitFolder
+from modelguard.blobs.http import TRUSTED, Client, Reachable, origin, shown, trusted_origins
 from modelguard.blobs.hub import open_hub
 from modelguard.blobs.local import LocalFolder
+from modelguard.blobs.web import web_file, with_neighbours
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.opening import find_entry, open_checkpoint
-from modelguard.errors import BadRequest
+from modelguard.checkpoints.sharded import MAX_INDEX_BYTES, SUFFIX, shard_names
+from modelguard.errors import BadRequest, CannotFetch
 from modelguard.git import Git
 
-LATER = ("https://", "http://")
+WEB = ("https://", "http://")
 REGISTRY = "registry:"
+PAPERS = ("config.json", "adapter_config.json")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """Where references may lead: a repository for `git:`, limits for `hf:`."""
+    """Where references may lead: a repository for `git:`, limits for `hf:` and `https:`."""
 
     repo: Path = Path()
     offline: bool = False
@@ -32,7 +37,7 @@ class Reach:
 
 
 def open_reference(text: str, reach: Reach) -> tuple[Folder, Checkpoint]:
-    """The folder and the checkpoint that a reference names: a directory, a file, `hf:org/name@revision` or `git:REV:path`."""
+    """The folder and the checkpoint that a reference names: a directory, a file, `hf:…`, `git:REV:path` or `https://…`."""
     folder, entry = _place(text, reach)
     return folder, open_checkpoint(folder, entry or find_entry(folder))
 
@@ -47,8 +52,8 @@ def _place(text: str, reach: Reach) -> tuple[Folder, str]:
     if text.startswith(REGISTRY):
         why = "is a fingerprint without weights"
         raise BadRequest(f"{text[:80]!a}: {why}", advice="`compare` and `registry search` take one; elsewhere name the weights")
-    if text.startswith(LATER):
-        raise BadRequest(f"{text[:80]!a}: this version does not read such references", advice="name a directory, a file, hf:… or git:…")
+    if text.startswith(WEB):
+        return _on_the_web(text, reach)
     path = Path(text)
     if path.is_dir():
         return LocalFolder(path, ref=text), ""
@@ -65,6 +70,26 @@ def _in_commit(text: str, reach: Reach) -> tuple[Folder, str]:
     path = posixpath.normpath(path.strip("/") or ".")
     directory, entry = posixpath.split(path) if path in tree else ("" if path == "." else path, "")
     return GitFolder(git, tree, directory, ref=f"git:{commit[:12]}:{directory or '.'}", worktree=reach.repo), entry
+
+
+def _on_the_web(url: str, reach: Reach) -> tuple[Folder, str]:
+    """A file behind an address, read by ranges, with the shards that it names and the papers beside it. Public hosts only, and the
+    origins that the machine's operator trusts."""
+    operators = trusted_origins(os.environ)
+    if not url.startswith("https://") and origin(url) not in operators:
+        advice = f"give an https:// address, or name the origin in {TRUSTED} if it is yours"
+        raise BadRequest(f"{shown(url)!a}: plain http can be changed on its way", advice=advice)
+    if reach.offline:
+        raise CannotFetch(f"{shown(url)}: not read, because --offline is given", advice="download it, and name the copy")
+    client = Client(Reachable(operators=operators))
+    folder, name = web_file(client, url)
+    names = set(shard_names(read_small(folder.open(name), MAX_INDEX_BYTES), name).values()) if name.endswith(SUFFIX) else ()
+    folder = with_neighbours(client, folder, url, sorted(names), optional=PAPERS)
+    total = sum(folder.sizes.values())
+    if total > reach.max_download:
+        reason = f"{shown(url)}: {total:,} bytes, the limit is {reach.max_download:,}"
+        raise CannotFetch(reason, advice="raise it with --max-download")
+    return folder, name
 
 
 def _is_weights(name: str, _size: int) -> bool:

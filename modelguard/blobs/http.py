@@ -23,9 +23,10 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
-from modelguard.errors import CannotFetch
+from modelguard.errors import BadRequest, CannotFetch
 
 CONNECT, IDLE = 10.0, 30.0  # seconds
+TRUSTED = "MODELGUARD_TRUSTED_ORIGINS"
 MAX_HOPS = 5
 MAX_ERROR_BODY = 64 << 10
 ATTEMPTS = 4
@@ -195,6 +196,19 @@ def origin(url: str) -> str:
     except ValueError as error:
         raise CannotFetch(f"{shown(url)}: is no address") from error
     return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+
+
+def trusted_origins(environ: Mapping[str, str]) -> frozenset[str]:
+    """The origins that the machine's operator names in MODELGUARD_TRUSTED_ORIGINS, apart by blanks or commas: mirrors and intranets.
+
+    They may be plain HTTP and lie in a private network. Raises BadRequest for what is no origin.
+    """
+    written = environ.get(TRUSTED, "").replace(",", " ").split()
+    for url in written:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query or "@" in parts.netloc:
+            raise BadRequest(f"{TRUSTED}: {shown(url)!a} is no origin", advice="write https://mirror.example or http://10.0.0.5:8080")
+    return frozenset(map(origin, written))
 
 
 def shown(url: str) -> str:

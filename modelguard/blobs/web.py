@@ -38,11 +38,24 @@ def web_file(client: Client, url: str) -> tuple[WebFolder, str]:
     return WebFolder(shown(urljoin(url, ".")), {name: _blob(client, url)}), name
 
 
-def with_neighbours(client: Client, folder: WebFolder, url: str, names: Iterable[str]) -> WebFolder:
-    """The folder with files that lie beside the address. A query that signs the address is kept: it may sign the whole folder."""
+def with_neighbours(client: Client, folder: WebFolder, url: str, names: Iterable[str], *, optional: Iterable[str] = ()) -> WebFolder:
+    """The folder with files that lie beside the address. A query that signs the address is kept: it may sign the whole folder.
+
+    The optional ones are papers, which are left out where the server says that they are not there, or not for us.
+    """
+    beside = {name: _blob(client, _neighbour(url, name)) for name in names}
+    papers = {name: _blob(client, _neighbour(url, name)) for name in optional if _there(client, _neighbour(url, name))}
+    return WebFolder(folder.ref, {**folder.blobs, **beside, **papers})
+
+
+def _neighbour(url: str, name: str) -> str:
     query = urlsplit(url).query
-    beside = {name: _blob(client, urljoin(url, name) + (f"?{query}" if query else "")) for name in names}
-    return WebFolder(folder.ref, {**folder.blobs, **beside})
+    return urljoin(url, name) + (f"?{query}" if query else "")
+
+
+def _there(client: Client, url: str) -> bool:
+    with client.ask(url, headers={"Range": "bytes=0-0"}) as answer:
+        return answer.status in (200, 206)
 
 
 def _blob(client: Client, url: str) -> RangeBlob:

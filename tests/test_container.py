@@ -1,0 +1,157 @@
+"""The Action's container: built from the real Dockerfile, run on planted pull requests with what GitHub's runner gives it. Slow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from demo.hub_server import HubServer
+from demo.repository import Repository
+from tests.container import BASE, IMAGE, Engine, Ran, available
+from tests.fingerprint.zoo import Tensors, model, tuned
+from tests.requirement import require
+from tests.servers import runner
+from tests.servers.github import GitHubServer
+
+MIB = 1 << 20
+SLIM_ADDS = 220  # MiB that the image holds beyond its base (measured: see docs)
+NOTHING_TO_DO = 2.0  # seconds inside the container
+RUNNER_USER = 1001
+CARD = b"---\nbase_model: lab/base\nbase_model_relation: finetune\n---\n"
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("container")]  # what the module builds is built once
+
+
+@dataclass(frozen=True)
+class Built:
+    """The engine, a container of the slim image and one of the image below it."""
+
+    engine: Engine
+    slim: str
+    base: str
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    require("container", available(), "needs buildah, debootstrap and root")
+    engine = Engine(tmp_path_factory.mktemp("engine"))
+    try:
+        engine.base()
+        engine.build("slim")
+        yield Built(engine, engine.container(IMAGE), engine.container(BASE))
+    finally:
+        engine.discard()
+
+
+def encoded(tensors: Tensors) -> bytes:
+    return save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+
+
+class Job:
+    """The folders of one job as the runner lays them out, owned by its user, and the environment that it gives a container."""
+
+    def __init__(self, root: Path, github: GitHubServer, hub: HubServer) -> None:
+        self.github, self.root = github, root
+        self.repository = Repository(root / "workspace")
+        for name in ("workflow", "file_commands", "runner_temp"):
+            (root / name).mkdir()
+        self.mounts = {root / name: f"/github/{name}" for name in ("workspace", "workflow", "file_commands", "runner_temp")}
+        self.environ = {
+            "CI": "true",
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_API_URL": github.url,
+            "GITHUB_EVENT_NAME": "pull_request",
+            "GITHUB_EVENT_PATH": "/github/workflow/event.json",
+            "GITHUB_OUTPUT": "/github/file_commands/output",
+            "GITHUB_REPOSITORY": github.repository,
+            "GITHUB_STEP_SUMMARY": "/github/file_commands/summary",
+            "GITHUB_WORKSPACE": "/github/workspace",
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": "/tmp/hub",
+            "INPUT_COMMENT": "",
+            "INPUT_FAIL-ON": "",
+            "INPUT_GITHUB-TOKEN": github.token,
+            "RUNNER_TEMP": "/github/runner_temp",
+        }
+
+    def change(self, files: Mapping[str, bytes]) -> None:
+        """A pull request, number 7, with these files, checked out as actions/checkout leaves it."""
+        paths = {}
+        for number, (name, content) in enumerate(files.items()):
+            paths[name] = self.root / f"content-{number}"
+            paths[name].write_bytes(content)
+        head = self.repository.branch("pr", paths, "Add a model")
+        self.repository.git("checkout", "--quiet", "--detach", head)
+        base = self.repository.git("rev-parse", "main")
+        sides = {side: {"sha": sha, "repo": {"full_name": self.github.repository}} for side, sha in (("base", base), ("head", head))}
+        (self.root / "workflow/event.json").write_text(json.dumps({"pull_request": {"number": 7, **sides}}), encoding="utf-8")
+        self.github.add_pull(7, head=head, base=base, fork=False)
+        subprocess.run(("chown", "--recursive", f"{RUNNER_USER}:{RUNNER_USER}", str(self.root)), check=True)
+
+    def run(self, built: Built) -> Ran:
+        return built.engine.run(built.slim, self.mounts, self.environ, "/github/workspace")
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return runner.outputs((self.root / "file_commands/output").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[Job]:
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(encoded(model(0)))
+    with HubServer({"lab/base": folder}) as hub, GitHubServer() as github:
+        yield Job(tmp_path / "job", github, hub)
+
+
+def test_a_planted_fake_is_found(built: Built, job: Job) -> None:
+    job.change({"m/model.safetensors": encoded(model(1)), "m/README.md": CARD})
+    ran = job.run(built)
+    assert ran.code == 1, ran.output
+    assert "Traceback" not in ran.output
+    assert job.outputs["verdict"] == "inconsistent"
+    assert [command.name for command in runner.run(ran.output) if command.name == "error"] == ["error"]
+    comments = job.github.comments(7)
+    assert len(comments) == 1
+    assert "weights-base-mismatch" in comments[0].body
+    report = json.loads((job.root / "runner_temp/modelguard/report.json").read_text(encoding="utf-8"))
+    assert report["verdict"] == "inconsistent"
+    assert "weights-base-mismatch" in (job.root / "file_commands/summary").read_text(encoding="utf-8")
+
+
+def test_an_honest_model_passes(built: Built, job: Job) -> None:
+    job.change({"m/model.safetensors": encoded(tuned(model(0))), "m/README.md": CARD})
+    ran = job.run(built)
+    assert (ran.code, job.outputs["verdict"]) == (0, "consistent"), ran.output
+
+
+def test_a_change_without_models_is_done_at_once(built: Built, job: Job) -> None:
+    job.change({"docs/notes.md": b"words\n"})
+    taken = min((job.run(built) for _ in range(3)), key=lambda ran: ran.seconds)
+    assert (taken.code, job.outputs["verdict"]) == (0, "consistent"), taken.output
+    assert "no model files changed" in taken.output
+    assert taken.seconds <= NOTHING_TO_DO * float(os.environ.get("MODELGUARD_PATIENCE", "1"))
+
+
+def test_the_workspace_is_not_on_the_import_path(built: Built, job: Job) -> None:
+    bomb = b"import os; print('::error::taken over'); os._exit(0)\n"
+    job.change({"modelguard/__init__.py": bomb, "sitecustomize.py": bomb, "json.py": bomb, "m/model.safetensors": b"<!DOCTYPE html>"})
+    ran = job.run(built)
+    assert ran.code == 2
+    assert "taken over" not in ran.output
+
+
+def test_the_image_is_as_small_as_it_is_said_to_be(built: Built) -> None:
+    whole, below = built.engine.size(built.slim), built.engine.size(built.base)
+    added = (whole - below) / MIB
+    print(f"{whole / MIB:.0f} MiB, of them {added:.0f} ours")  # noqa: T201
+    assert 20 < added < SLIM_ADDS, f"the slim image adds {added:.0f} MiB to the {below / MIB:.0f} MiB below it"
