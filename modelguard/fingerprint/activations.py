@@ -3,8 +3,9 @@
 Under independence the axes of a residual stream, the heads of a layer and the units of an MLP are exchangeable: initialised alike,
 trained by updates that do not know their order. So three exact tests (see `matching`) ask whether axis i of one network behaves like
 axis i of the other, head h like head h and unit u like unit u. Exactness holds for any texts and any function of the network; only the
-power depends on them. A fourth number, the best match of every head with any head of the same layer, survives every rewriting of a network that leaves its
-function alone (permuted heads, rotated or rescaled weights): attention patterns do not change. It serves as a veto only.
+power depends on them. A fourth number, the best match of every head with any head of the same layer, survives every rewriting of a
+network that leaves its function alone (permuted heads, rotated or rescaled weights): attention patterns do not change. It serves as a
+veto only.
 """
 
 from __future__ import annotations
@@ -71,12 +72,14 @@ def hold(left: Trace, right: Trace) -> Agreement:
     """Holds one trace against another. The axes are the same in every layer, so they make one block; heads make blocks by layer."""
     depth, heads = left.patterns.shape[:2]
     inside = _heads_inside_groups(depth, heads, left.groups)
-    similarities = tuple(cosines(a.T, b.T) for a, b in zip(left.states, right.states, strict=True))  # of (axes, axes) each
-    layers = tuple(_layer(index, similarity, left, right, inside) for index, similarity in enumerate(similarities))
-    whole = sum((np.nan_to_num(similarity) for similarity in similarities), np.zeros_like(similarities[0]))
+    layers, whole = [], np.zeros((left.states.shape[2],) * 2)
+    for index, (ours, theirs) in enumerate(zip(left.states, right.states, strict=True)):
+        similarity = cosines(ours.T, theirs.T)  # (axes, axes)
+        layers.append(_layer(index, similarity, left, right, inside))
+        whole += np.nan_to_num(similarity)
     matches = [layer.best_head_cosine for layer in layers if layer.best_head_cosine is not None]
     return Agreement(
-        layers=layers,
+        layers=tuple(layers),
         log10_p_hidden=log10_tail(int(strict_nearest(whole, margin=TIE).sum())),
         log10_p_heads=log10_tail(sum(layer.heads_fixed for layer in layers), depth * (left.groups if inside else 1)),
         log10_p_units=log10_tail(sum(layer.units_fixed for layer in layers), depth),

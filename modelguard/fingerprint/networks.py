@@ -24,6 +24,17 @@ PREFIXES = (
     *("", "model.", "transformer.", "bert.", "roberta.", "distilbert.", "mpnet.", "electra.", "gpt_neox.", "vit."),
     *("auto_model.", "0.auto_model.", "model.model.", "model.language_model.", "base_model.model.model."),
 )
+EARLIER = (  # early BERT, and the ViT that is on the hub; in this order
+    ("LayerNorm.weight", "LayerNorm.gamma"),
+    ("LayerNorm.bias", "LayerNorm.beta"),
+    ("layers.", "encoder.layer."),
+    (".attention.q_proj.", ".attention.attention.query."),
+    (".attention.k_proj.", ".attention.attention.key."),
+    (".attention.v_proj.", ".attention.attention.value."),
+    (".attention.o_proj.", ".attention.output.dense."),
+    (".mlp.fc1.", ".intermediate.dense."),
+    (".mlp.fc2.", ".output.dense."),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +111,9 @@ def _measured(settings: Settings, config: Any, network: Any, ref: str) -> Archit
 
     layers, heads = int(config.num_hidden_layers), int(config.num_attention_heads)
     shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
-    lists = [(name, module) for name, module in network.named_modules() if isinstance(module, torch.nn.ModuleList) and len(module) == layers]
+    lists = [
+        (name, module) for name, module in network.named_modules() if isinstance(module, torch.nn.ModuleList) and len(module) == layers
+    ]
     tables = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, torch.nn.Embedding)}
     largest = max((4 * prod(shape) for name, shape in shapes.items() if name not in tables), default=0)
     if not lists or largest > MAX_MATRIX_BYTES:
@@ -118,7 +131,7 @@ def _measured(settings: Settings, config: Any, network: Any, ref: str) -> Archit
         groups=int(getattr(config, "num_key_value_heads", None) or heads),
         width=width,
         units=int(next((size for size in inner if size), 4 * width)),
-        vocabulary=int(getattr(config, "vocab_size", None) or 0),
+        vocabulary=int(config.vocab_size) if network.main_input_name == "input_ids" else 0,
         positions=int(getattr(config, "max_position_embeddings", None) or 512),
         notes=settings.notes,
     )
@@ -127,7 +140,7 @@ def _measured(settings: Settings, config: Any, network: Any, ref: str) -> Archit
 def align(shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint) -> dict[str, str] | Missing:
     """For each tensor that a network needs, the checkpoint's name of it: behind one prefix, in today's or yesterday's spelling."""
     present = checkpoint.tensors
-    prefix = max(PREFIXES, key=lambda prefix: sum(prefix + name in present for name in shapes))
+    prefix = max(PREFIXES, key=lambda prefix: sum(_spelling(prefix + name, present) in present for name in shapes))
     names = {name: _spelling(prefix + name, present) for name in shapes}
     for name, shape in shapes.items():
         info = present.get(names[name])
@@ -141,8 +154,10 @@ def align(shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint) -> dict
 
 
 def _spelling(name: str, present: Iterable[str]) -> str:
-    """The name as the checkpoint spells it; early BERT checkpoints call a normalisation's weight gamma and its bias beta."""
-    old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+    """The name as the checkpoint spells it, which may be an older way than that of today's networks."""
+    old = name
+    for new, earlier in EARLIER:
+        old = old.replace(new, earlier)
     return old if name not in present and old in present else name
 
 

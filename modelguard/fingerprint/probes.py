@@ -102,7 +102,9 @@ def drawn(channels: int, size: int) -> Probes:
             across, down = (number * 7 + channel * 3) % 13 - 6, (number * 5 + channel * 11) % 17 + 1
             pictures[number, channel] = np.sin(2 * np.pi * (across * place[:, None] + down * place[None, :]))
     noise = pseudo_random_ids(1 << 16, size * size)[:, None].reshape(len(PROBES), 1, size, size)
-    return Probes(inputs={"pixel_values": (pictures + noise / 32768 - 1).astype(np.float32)}, count=len(PROBES), method=f"pictures-v1:{size}")
+    return Probes(
+        inputs={"pixel_values": (pictures + noise / 32768 - 1).astype(np.float32)}, count=len(PROBES), method=f"pictures-v1:{size}"
+    )
 
 
 def encode(folder: Folder, vocabulary: int, positions: int) -> Tokens:

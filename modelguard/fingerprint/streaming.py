@@ -6,6 +6,8 @@ the output head is not run at all, and nothing behind the last wanted layer is r
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,7 +21,8 @@ from modelguard.fingerprint.probes import Probes
 from modelguard.fingerprint.traces import MOST_UNITS, Half, Trace, content, states
 from modelguard.types.findings import Missing
 
-TILE_BYTES = 8 << 20
+TILE_BYTES = 4 << 20
+M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 TELLING = frozenset(("mpnet",))  # families whose attention gives its patterns only to those who ask
 
 Advance = Callable[[int], None]
@@ -36,6 +39,7 @@ class _Source:
     def __init__(self, checkpoint: Checkpoint, names: Mapping[str, str], change: Change, advance: Advance) -> None:
         self._checkpoint, self._names = checkpoint, names
         self._change, self._advance = change, advance
+        self._tile = np.empty(TILE_BYTES, dtype=np.uint8)  # one for all reads: many large arrays in turn leave holes in memory
 
     def whole(self, name: str) -> NDArray[np.float32]:
         info = self._checkpoint.tensors[self._names[name]]
@@ -62,7 +66,7 @@ class _Source:
         step = TILE_BYTES // size
         for start in range(0, target.size, step):
             piece = target[start : start + step]
-            raw = np.empty(piece.size * size, dtype=np.uint8)
+            raw = self._tile[: piece.size * size]
             self._checkpoint.readinto(name, (first + start) * size, raw.data)
             to_float32(raw, dtype, out=piece)
             self._advance(raw.nbytes)
@@ -75,9 +79,8 @@ class _Recorder:
         self._architecture, self._depth = architecture, depth
         self._pattern: Half | None = None
         self._last: Any = None
-        self.states: list[Half] = []
-        self.patterns: list[Half] = []
-        self.units: list[Half] = []
+        self._done = 0
+        self._kept: dict[str, Half] = {}
 
     def inside(self, _module: Any, given: Any, out: Any) -> None:
         """Of each module in a layer: keeps the attention's pattern, and what went into a matrix from the MLP's width to the network's."""
@@ -94,20 +97,28 @@ class _Recorder:
 
     def behind(self, _module: Any, _given: Any, out: Any) -> None:
         """Of each layer."""
-        self.states.append(states(_floats(out[0] if isinstance(out, tuple) else out)))
+        self._keep("states", states(_floats(out[0] if isinstance(out, tuple) else out)))
         if self._pattern is not None:
-            self.patterns.append(self._pattern)
+            self._keep("patterns", self._pattern)
         if self._last is not None:
-            self.units.append(states(_floats(self._last), MOST_UNITS))
+            self._keep("units", states(_floats(self._last), MOST_UNITS))
         self._pattern = self._last = None
-        if len(self.states) == self._depth:
+        self._done += 1
+        if self._done == self._depth:
             raise _Enough
 
+    def _keep(self, what: str, made: Half) -> None:
+        """Puts a layer's array into its place among all layers': NaN stays where a layer has none."""
+        if what not in self._kept:
+            self._kept[what] = np.full((self._depth, *made.shape), np.nan, dtype=np.float16)
+        self._kept[what][self._done] = made
+
     def trace(self, ref: str) -> Trace | Missing:
-        if len(self.states) != self._depth or len(self.patterns) != self._depth:
-            return Missing(f"{ref}: not every layer of the network has one attention whose patterns can be seen")
-        units = np.stack(self.units) if len(self.units) == self._depth else np.zeros((self._depth, len(self.states[0]), 0), np.float16)
-        made = Trace(states=np.stack(self.states), patterns=np.stack(self.patterns), units=units, groups=self._architecture.groups)
+        if "patterns" not in self._kept:
+            return Missing(f"{ref}: not one attention of the network shows its patterns")
+        whole = self._kept["states"]
+        units = self._kept.get("units", np.zeros((*whole.shape[:2], 0), np.float16))
+        made = Trace(states=whole, patterns=self._kept["patterns"], units=units, groups=self._architecture.groups)
         return made if made.finite else Missing(f"{ref}: hidden states on the probes are not finite numbers")
 
 
@@ -120,6 +131,7 @@ def run(
     names = align(architecture.needed(depth), checkpoint)
     if isinstance(names, Missing):
         return names
+    _map_large_arrays()
     recorder = _Recorder(architecture, depth)
     source = _Source(checkpoint, names, lambda tensor: _round(tensor, bits), advance)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -204,6 +216,17 @@ def _round(weight: Any, bits: int) -> None:
         top = 2.0 ** (bits - 1) - 1
         scale = weight.abs().amax(dim=-1, keepdim=True).clamp(min=1e-30) / top
         weight.div_(scale).round_().mul_(scale)
+
+
+def _map_large_arrays() -> None:
+    """Has the C library map arrays of a megabyte or more one by one, so that they are given back whole.
+
+    Left alone, glibc raises that bound to the largest array it has seen freed, and the layers leave holes that the next ones do not fit
+    into: half of the weights' size was still held at the end.
+    """
+    tune = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
+    if tune is not None:
+        tune(M_MMAP_THRESHOLD, 1 << 20)
 
 
 def _floats(tensor: Any) -> NDArray[np.float32]:
