@@ -134,11 +134,12 @@ def _compare(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("left", metavar="LEFT", help="the checkpoint in question")
     command.add_argument("right", metavar="RIGHT", help="the alleged parent")
     command.add_argument("--depth", choices=("header", "sample", "full"), default="full", help="how much to read (default: full)")
-    command.add_argument("--activations", action="store_true", help="also run both models on probe texts")
     control = "a model known to be independent of both, against which a full disguise is measured; repeat it"
     command.add_argument("--control", action="append", default=[], metavar="CKPT", help=control)
     candidate = "another possible parent: a merge's shares are fitted over all of them; repeat it"
     command.add_argument("--candidate", action="append", default=[], metavar="CKPT", help=candidate)
+    command.add_argument("--activations", action="store_true", help="also run both models on probe texts, layer by layer")
+    command.add_argument("--layers", type=_count, default=0, metavar="K", help="run only the first K layers, and read no others")
     _store(command)
     command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")
     _reach(command)
@@ -228,6 +229,13 @@ def _reach(command: argparse.ArgumentParser) -> None:
     command.add_argument("--offline", action="store_true", help="no network: declared bases come from the local cache")
     command.add_argument("--max-download", type=int, default=20 << 30, metavar="BYTES", help="download limit (default: 20 GiB)")
     command.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _count(text: str) -> int:
+    """A whole number above zero."""
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 16:
+        raise argparse.ArgumentTypeError(f"{text[:40]!a} is no number of layers")
+    return int(text)
 
 
 def _format(command: argparse.ArgumentParser, *formats: str) -> None:

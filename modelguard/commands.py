@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,10 +21,11 @@ from modelguard.checks.base import all_checks, select
 from modelguard.errors import BadRequest, CannotPost, ExitCode
 from modelguard.evidence import facts, only_log
 from modelguard.exhibits import exhibits
-from modelguard.fingerprint.activations import compare_activations
+from modelguard.fingerprint.behaviour import behaviour
 from modelguard.fingerprint.compare import compare
 from modelguard.fingerprint.displacement import held_against, with_doubts
 from modelguard.fingerprint.displacement_settings import settings_of
+from modelguard.fingerprint.extent import Extent
 from modelguard.logs.base import Loader, assemble, looks_like_log
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.logs.hf_trainer import FILE_NAME, read
@@ -103,7 +105,10 @@ def compare_two(options: argparse.Namespace) -> Result:
         compared = compare(left, right, depth=options.depth, controls=controls, candidates=candidates, advance=advance)
     more: dict[str, object] = {}
     if options.activations:
-        ran = attempt(lambda: compare_activations(left, right, left_folder, right_folder), what="running both models on the probes")
+        with shown(quiet=options.quiet) as progress:
+            extent = Extent(layers=options.layers, progress=progress)
+            run = partial(behaviour, left, left_folder, right_folder, right, extent)
+            ran = attempt(run, what="running both models on the probes")
         more["activations"] = {"unknown": ran.why} if isinstance(ran, Missing) else asdict(ran)
     return _compared(compared, options, more)
 

@@ -20,6 +20,7 @@ from modelguard.fingerprint.activations import compare_activations
 from modelguard.fingerprint.compare import compare
 from modelguard.fingerprint.displacement import held_against, with_doubts
 from modelguard.fingerprint.displacement_settings import settings_of
+from modelguard.fingerprint.extent import AUTOMATIC_BYTES, Extent
 from modelguard.known_models import Surroundings, among_known, controls
 from modelguard.logs.base import Loader, assemble
 from modelguard.logs.continuity import checkpoint_step
@@ -163,7 +164,8 @@ class _Collector:
     @cached_property
     def activations(self) -> ActivationComparison | Missing:
         if self.change.kind is ModelKind.ADAPTER:
-            return Missing("an adapter has no activations of its own", kind=Absence.INAPPLICABLE)
+            why = "on its declared base an adapter behaves mostly as the base does, whichever it was trained on"
+            return Missing(why, kind=Absence.INAPPLICABLE)
         if self._world.activations == "off":
             return Missing("activations are switched off", kind=Absence.INAPPLICABLE)
         sides = self._sides
@@ -172,10 +174,9 @@ class _Collector:
         opened, bases = sides
         if len(bases) > 1:
             return Missing("several bases are declared: none of them alone must behave like the model", kind=Absence.INAPPLICABLE)
-        folder, base = bases[0]
-        result = attempt(
-            lambda: compare_activations(opened, base, self._world.folder(self._directory), folder), what="running both models on the probes"
-        )
+        extent = Extent(budget=AUTOMATIC_BYTES if self._world.activations == "auto" else 0, progress=self._world.progress)
+        (folder, base), own = bases[0], self._world.folder(self._directory)
+        result = attempt(lambda: compare_activations(opened, base, own, folder, extent), what="running both models on the probes")
         # models that cannot be run say nothing against the weights, which were read: not run is not broken
         return Missing(result.why, advice=result.advice) if isinstance(result, Missing) else result
 

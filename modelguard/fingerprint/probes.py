@@ -6,7 +6,7 @@ Their digest is part of every method name, because numbers from different texts 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,34 @@ class Tokens:
 
     ids: NDArray[np.int64]
     method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """What a network is given, by the names of its inputs; how many tokens or patches that is, and the name of how it came about."""
+
+    inputs: Mapping[str, NDArray[Any]]
+    count: int
+    method: str
+
+
+def written(tokens: Tokens) -> Probes:
+    """The texts as a network for language takes them."""
+    return Probes(inputs={"input_ids": tokens.ids, "attention_mask": np.ones_like(tokens.ids)}, count=tokens.ids.size, method=tokens.method)
+
+
+def drawn(channels: int, size: int) -> Probes:
+    """As many fixed pictures as texts (pictures, channels, size, size): waves of many widths and directions, and noise, within [-2, 2]."""
+    place = np.arange(size) / size
+    pictures = np.empty((len(PROBES), channels, size, size), dtype=np.float32)
+    for number in range(len(PROBES)):
+        for channel in range(channels):
+            across, down = (number * 7 + channel * 3) % 13 - 6, (number * 5 + channel * 11) % 17 + 1
+            pictures[number, channel] = np.sin(2 * np.pi * (across * place[:, None] + down * place[None, :]))
+    noise = pseudo_random_ids(1 << 16, size * size)[:, None].reshape(len(PROBES), 1, size, size)
+    return Probes(
+        inputs={"pixel_values": (pictures + noise / 32768 - 1).astype(np.float32)}, count=len(PROBES), method=f"pictures-v1:{size}"
+    )
 
 
 def encode(folder: Folder, vocabulary: int, positions: int) -> Tokens:

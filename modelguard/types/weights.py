@@ -198,6 +198,8 @@ class ActivationLayer:
     heads_n: int
     log10_p: float
     best_head_cosine: float | None = None  # of each head with any head of the other side's same layer
+    units_fixed: int = 0  # of the MLP's units that were looked at, `units_n`
+    units_n: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +214,8 @@ class ActivationComparison:
     control_fires: bool
     best_head_match: float
     tokens: int
-    control_log10_p_hidden: float = 0.0  # the same two tests on the control
+    control_log10_p_hidden: float = 0.0  # the same tests on the control
     control_log10_p_heads: float = 0.0
+    log10_p_units: float = 0.0  # of the units of MLPs; 0 where no layer has exactly one
+    control_log10_p_units: float = 0.0
     notes: tuple[str, ...] = ()

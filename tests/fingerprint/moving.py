@@ -12,10 +12,10 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.zoo.training import FAMILIES, Recipe, batch_of, trained
 from modelguard.logs.base import assemble
 from modelguard.types.displacement import OptimizerSettings
 from modelguard.types.logs import TrainingLog
-from benchmarks.zoo.training import FAMILIES, Recipe, batch_of, trained
 
 FAMILY = "llama, 64 wide, 256 units"
 INTERVAL = 5  # steps between rows

@@ -20,8 +20,9 @@ from modelguard.checkpoints.safetensors import open_safetensors
 from modelguard.checks.activations_base_mismatch import check
 from modelguard.errors import Malformed
 from modelguard.fingerprint import probes
-from modelguard.fingerprint.activations import Trace, compare_activations, hold
-from modelguard.fingerprint.networks import FAMILIES
+from modelguard.fingerprint.activations import compare_activations, hold
+from modelguard.fingerprint.network_settings import FAMILIES
+from modelguard.fingerprint.traces import Trace
 from modelguard.policy import default
 from modelguard.types.findings import Missing, Status
 from modelguard.types.weights import ActivationComparison
@@ -32,6 +33,8 @@ transformers = pytest.importorskip("transformers")
 NUMBERS = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 8, "vocab_size": 300, "initializer_range": 0.2}
 OTHER_NAMES = {
     "distilbert": {"dim": 64, "n_layers": 4, "n_heads": 8, "hidden_dim": 96, "max_position_embeddings": 80},
+    "t5": {"d_model": 64, "d_kv": 8, "d_ff": 96, "num_layers": 4, "num_heads": 8, "initializer_factor": 5.0},
+    "vit": {"intermediate_size": 96, "image_size": 32, "patch_size": 8, "num_channels": 3},
     "gpt2": {"n_embd": 64, "n_layer": 4, "n_head": 8, "n_positions": 80},
     "gpt_neo": {"num_layers": 4, "num_heads": 8, "attention_types": [[["global", "local"], 2]], "max_position_embeddings": 80},
 }
@@ -45,7 +48,8 @@ def network(family: str, seed: int, **more: Any) -> Any:
         numbers |= {"num_attention_heads": 16, "num_key_value_heads": 2, "head_dim": 8}
     config = transformers.AutoConfig.for_model(family, **(numbers | more), pad_token_id=1, bos_token_id=None, eos_token_id=None)
     torch.manual_seed(seed)
-    return transformers.AutoModel.from_config(config, attn_implementation="eager").eval()
+    kind = transformers.T5EncoderModel if family == "t5" else transformers.AutoModel
+    return kind._from_config(config) if family == "t5" else kind.from_config(config, attn_implementation="eager").eval()
 
 
 def change(model: Any, action: Callable[[str, Any], None]) -> Any:
@@ -117,11 +121,11 @@ FAST = ("bert", "gpt2", "llama")
 def test_every_family_is_paired_with_a_changed_self_and_not_with_another_seed(family: str, tmp_path: Path) -> None:
     base = saved(network(family, 0), tmp_path / "base")
     derived = compared(saved(noise(network(family, 0), 0.02), tmp_path / "derived"), base)
-    assert max(derived.log10_p_hidden, derived.log10_p_heads) < -9
+    assert max(derived.log10_p_hidden, derived.log10_p_heads, derived.log10_p_units) < -9
     assert status(derived) is Status.OK
     assert len(derived.layers) == 4
     other = compared(saved(network(family, 1), tmp_path / "other"), base)
-    assert min(other.log10_p_hidden, other.log10_p_heads) > -3
+    assert min(other.log10_p_hidden, other.log10_p_heads, other.log10_p_units) > -3
     assert other.best_head_match < derived.best_head_match
     assert status(other) is not Status.OK
 
@@ -251,7 +255,7 @@ def test_custom_code_is_named_and_never_run(bert: Path, tmp_path: Path) -> None:
         ({"hidden_size": 128}, "different architecture"),
         ({"hidden_size": 65}, "builds no network"),
         ({"hidden_size": 32768, "num_hidden_layers": 256, "intermediate_size": 131072}, "GiB"),
-        ({"max_position_embeddings": 1 << 24}, "GiB"),
+        ({"max_position_embeddings": 1 << 24}, "has shape"),
         ({"vocab_size": 301}, "has shape"),
         ({"position_embedding_type": "relative_key"}, "positions"),
     ],
@@ -313,7 +317,8 @@ def test_weights_that_are_not_there_or_not_numbers(bert: Path, tmp_path: Path) -
 
 def trace(random: np.random.Generator, heads: int, groups: int) -> Trace:
     states, patterns = random.normal(size=(3, 40, 16)), random.normal(size=(3, heads, 50))
-    return Trace(states=states.astype(np.float32), patterns=patterns.astype(np.float32), groups=groups)
+    units = random.normal(size=(3, 40, 24)).astype(np.float32)
+    return Trace(states=states.astype(np.float32), patterns=patterns.astype(np.float32), units=units, groups=groups)
 
 
 @pytest.mark.parametrize(("heads", "groups"), [(8, 8), (8, 4), (8, 2), (8, 1), (1, 1)])
@@ -321,7 +326,11 @@ def test_p_values_are_valid_for_independent_networks(heads: int, groups: int) ->
     random = np.random.default_rng(heads * 10 + groups)
     pairs = [hold(trace(random, heads, groups), trace(random, heads, groups)) for _ in range(200)]
     for bar in (-1.0, -2.0):
-        for values in ([pair.log10_p_hidden for pair in pairs], [pair.log10_p_heads for pair in pairs]):
+        for values in (
+            [pair.log10_p_hidden for pair in pairs],
+            [pair.log10_p_heads for pair in pairs],
+            [pair.log10_p_units for pair in pairs],
+        ):
             allowed = 200 * 10**bar
             assert sum(value <= bar for value in values) <= allowed + 4 * math.sqrt(allowed)
 
