@@ -21,7 +21,7 @@ from modelguard.checks.base import all_checks, select
 from modelguard.errors import BadRequest, CannotPost, ExitCode
 from modelguard.evidence import facts, only_log
 from modelguard.exhibits import exhibits
-from modelguard.fingerprint.behaviour import behaviour
+from modelguard.fingerprint.both_networks import run_both
 from modelguard.fingerprint.compare import compare
 from modelguard.fingerprint.displacement import held_against, with_doubts
 from modelguard.fingerprint.displacement_settings import settings_of

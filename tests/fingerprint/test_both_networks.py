@@ -12,7 +12,7 @@ from modelguard.blobs.local import LocalFolder
 from modelguard.checkpoints.safetensors import open_safetensors
 from modelguard.cli import main
 from modelguard.errors import CannotRead
-from modelguard.fingerprint.behaviour import behaviour
+from modelguard.fingerprint.both_networks import run_both
 from modelguard.types.findings import Missing
 from modelguard.types.weights import ActivationComparison
 
@@ -51,7 +51,7 @@ def held(left: Path, right: Path) -> ActivationComparison | Missing:
     ours, theirs = (
         open_safetensors(place.open(min(name for name in place.sizes if name.endswith(".safetensors")))) for place in (own, folder)
     )
-    return behaviour(ours, own, folder, theirs)
+    return run_both(ours, own, folder, theirs)
 
 
 def test_an_adapter_is_run_on_its_base_and_changes_only_the_layers_behind_it(base: Path, tmp_path: Path) -> None:

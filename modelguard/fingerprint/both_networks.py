@@ -15,7 +15,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 MAX_CONFIG_BYTES = 1 << 20
 
 
-def behaviour(left: Checkpoint, own: Folder, folder: Folder, base: Checkpoint, extent: Extent = WHOLE) -> ActivationComparison | Missing:
+def run_both(left: Checkpoint, own: Folder, folder: Folder, base: Checkpoint, extent: Extent = WHOLE) -> ActivationComparison | Missing:
     """What the checkpoint `left` in the folder `own` does, held against its `base` in `folder`. Raises CannotRead for hostile files.
 
     An adapter is applied to the base and has the base's own configuration. What comes out shows how much it changes the base; it
