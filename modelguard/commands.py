@@ -18,7 +18,8 @@ from modelguard.blobs.local import LocalBlob
 from modelguard.checkpoints.base import nbytes
 from modelguard.checks.base import all_checks, select
 from modelguard.errors import BadRequest, CannotPost, ExitCode
-from modelguard.evidence import facts, only_log
+from modelguard.eval_commands import check_evals
+from modelguard.evidence import facts
 from modelguard.exhibits import exhibits
 from modelguard.fingerprint.activations import compare_activations
 from modelguard.fingerprint.compare import compare
@@ -27,6 +28,7 @@ from modelguard.fingerprint.displacement_settings import settings_of
 from modelguard.logs.base import Loader, assemble, looks_like_log
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.logs.hf_trainer import FILE_NAME, read
+from modelguard.partial_evidence import only_log
 from modelguard.policy import Policy, default, parse
 from modelguard.progress import shown
 from modelguard.references import REGISTRY, Reach, open_reference
@@ -198,6 +200,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], Result]] = {
     "audit": audit,
     "compare": compare_two,
     "log": check_logs,
+    "evals": check_evals,
     "inspect": inspect,
     "registry": registry,
     "rules": rules,

@@ -22,12 +22,12 @@ MODULES = sorted(ROOT.rglob("*.py"))
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "discover", "attempt"),
     ("documents", "policy", "git", "render.text"),
-    ("blobs", "logs", "changes", "declaration", "checks", "verdict", "render", "github", "activity", "registry"),
+    ("blobs", "logs", "changes", "declaration", "checks", "verdict", "render", "github", "activity", "registry", "evals"),
     ("checkpoints",),
     ("fingerprint",),
-    ("evidence", "known_models", "world", "references", "exhibits"),
+    ("evidence", "known_models", "world", "references", "exhibits", "eval_files", "partial_evidence"),
     ("pipeline",),
-    ("__main__", "cli", "commands", "registry_commands", "hook", "action", "progress"),
+    ("__main__", "cli", "commands", "registry_commands", "eval_commands", "hook", "action", "progress"),
 )
 RIGHT_WING = ("checks", "verdict", "render", "github")
 RIGHT_WING_MAY = ("types", "errors", "discover", "attempt", "policy", "checks", "render")
