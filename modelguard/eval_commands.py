@@ -16,7 +16,8 @@ from modelguard.checks.base import select
 from modelguard.declaration import declare
 from modelguard.errors import BadRequest
 from modelguard.eval_files import with_claims
-from modelguard.evals.collecting import assemble, looks_like_evals
+from modelguard.evals.collecting import assemble
+from modelguard.evals.harness import looks_like_evals
 from modelguard.evals.teacher import teacher_evidence
 from modelguard.exhibits import exhibits
 from modelguard.logs.sources import Loader

@@ -9,7 +9,8 @@ from dataclasses import replace
 from modelguard.blobs.base import Blob
 from modelguard.blobs.git_object import open_entry
 from modelguard.evals.claims import held_against
-from modelguard.evals.collecting import assemble, looks_like_evals
+from modelguard.evals.collecting import assemble
+from modelguard.evals.harness import looks_like_evals
 from modelguard.git import REGULAR_MODES
 from modelguard.types.changes import ModelChange
 from modelguard.types.evals import EvalLogs

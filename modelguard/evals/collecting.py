@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from modelguard.attempt import attempt
 from modelguard.errors import CannotRead, Malformed
-from modelguard.evals.harness import MAX_RESULTS, Results, Samples, is_results, is_samples, read_results, read_samples, task_of
+from modelguard.evals.harness import MAX_RESULTS, Results, Samples, is_samples, read_results, read_samples, task_of
 from modelguard.evals.recomputing import relations
 from modelguard.logs.sources import Source, opened
 from modelguard.types.evals import Answers, EvalLogs
@@ -27,11 +27,6 @@ class _Found:
     broken: list[Missing] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     answers: list[Answers] = field(default_factory=list)
-
-
-def looks_like_evals(name: str) -> bool:
-    """Whether a file's name is one that evaluation logs have."""
-    return is_samples(name) or (name.rpartition("/")[2].startswith("results") and is_results(name))
 
 
 def assemble(files: Mapping[str, Source]) -> EvalLogs | Missing:

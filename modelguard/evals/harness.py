@@ -19,7 +19,7 @@ MAX_LINE = 8 << 20
 MAX_ROWS = 500_000
 MAX_SCORES = 100_000
 SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<stamp>\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?)\.jsonl")
-RESULTS = re.compile(r"results(?:_\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?)?\.json|.*(?:eval|result).*\.json")
+RESULTS = re.compile(r"results(?:_\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?)?\.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +62,9 @@ class Samples:
     task_hash: str
 
 
-def is_results(name: str) -> bool:
-    """Whether a file's name promises a results file."""
-    return RESULTS.fullmatch(name.rpartition("/")[2]) is not None
+def looks_like_evals(name: str) -> bool:
+    """Whether a file's name is one that the harness gives its files."""
+    return is_samples(name) or RESULTS.fullmatch(name.rpartition("/")[2]) is not None
 
 
 def is_samples(name: str) -> bool:
