@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from modelguard.blobs.lfs import parse_pointer
+from modelguard.evals.harness import looks_like_evals
 from modelguard.git import REGULAR_MODES
 from modelguard.logs.names import Likelihood, likelihood, looks_like_log
 from modelguard.types.changes import ELSEWHERE, NOT_AT_HAND, ChangedFile, ModelChange, ModelKind, TreeEntry
@@ -138,7 +139,8 @@ def _model(
     card, config, adapter_config, logs = _papers(directory, kind, tree, others)
     *papers_before, logs_before = _papers(directory, kind, before, others)
     told = (path for path in (*logs, *logs_before) if likelihood(path) >= Likelihood.LIKELY)  # any text file may be a log: few are
-    papers = {path for path in (card, config, adapter_config, *papers_before, *told) if path}
+    scores = (path for path in touched if looks_like_evals(path) and _inside(path, directory, others))
+    papers = {path for path in (card, config, adapter_config, *papers_before, *told, *scores) if path}
     return ModelChange(
         subject=entry,
         kind=kind,
@@ -189,10 +191,14 @@ def _nearest(directory: str, names: tuple[str, ...], tree: Mapping[str, TreeEntr
 
 def _logs(directory: str, tree: Mapping[str, TreeEntry], others: set[str]) -> tuple[str, ...]:
     """Log files in a model's directory and below it, except in the directories of other models."""
-    prefix = f"{directory}/" if directory else ""
-    below = (path for path, entry in tree.items() if path.startswith(prefix) and entry.mode in REGULAR_MODES)
-    mine = (path for path in below if not any(_under(path, other) for other in others if other.startswith(prefix)))
+    mine = (path for path, entry in tree.items() if entry.mode in REGULAR_MODES and _inside(path, directory, others))
     return tuple(sorted(path for path in mine if looks_like_log(path)))
+
+
+def _inside(path: str, directory: str, others: set[str]) -> bool:
+    """Whether a path is in a model's directory or below it, and not in that of a model below it."""
+    prefix = f"{directory}/" if directory else ""
+    return path.startswith(prefix) and not any(_under(path, other) for other in others if other.startswith(prefix))
 
 
 def _under(path: str, directory: str) -> bool:

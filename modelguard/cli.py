@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     _audit(commands)
     _compare(commands)
     _log(commands)
+    _evals(commands)
     _inspect(commands)
     _hook(commands)
     _registry(commands)
@@ -157,6 +158,26 @@ def _log(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--policy", type=Path, metavar="FILE", help="a policy file")
     command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")
     _reach(command)
+    _format(command, "terminal", "json")
+
+
+def _evals(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = (
+        "Checks evaluation logs of lm-evaluation-harness: whether scores follow from the samples, whether a card's claims agree with them, "
+        "and whether the model makes the mistakes of a reference more than control models do. That hints at a teacher and never proves one."
+    )
+    command = commands.add_parser("evals", help="check evaluation logs", description=text)
+    command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="results and samples of one model, or their directory")
+    command.add_argument(
+        "--card", type=Path, metavar="README.md", help="the model card, whose claimed scores and bases are held against them"
+    )
+    command.add_argument("--reference", nargs="+", type=Path, default=[], metavar="PATH", help="logs of candidate teachers, a path each")
+    control = "logs of models that were trained on the same kind of data, and on no candidate's output: two or more, a path each"
+    command.add_argument("--control", nargs="+", type=Path, default=[], metavar="PATH", help=control)
+    command.add_argument(
+        "--in-domain", nargs="+", default=[], metavar="TASK", help="tasks of the domain in question, for the drop outside it"
+    )
+    command.add_argument("--policy", type=Path, metavar="FILE", help="a policy file")
     _format(command, "terminal", "json")
 
 

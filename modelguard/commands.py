@@ -19,9 +19,9 @@ from modelguard.blobs.local import LocalBlob
 from modelguard.checkpoints.base import nbytes
 from modelguard.checks.base import all_checks, select
 from modelguard.errors import BadRequest, CannotPost, ExitCode
-from modelguard.evidence import facts, only_log
+from modelguard.eval_commands import check_evals
+from modelguard.evidence import facts
 from modelguard.exhibits import exhibits
-from modelguard.fingerprint.both_networks import run_both
 from modelguard.fingerprint.compare import compare
 from modelguard.fingerprint.displacement import held_against, with_doubts
 from modelguard.fingerprint.displacement_settings import settings_of
@@ -30,6 +30,7 @@ from modelguard.logs.base import Loader, assemble, looks_like_log
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.logs.hf_trainer import FILE_NAME, read
 from modelguard.org_commands import org
+from modelguard.partial_evidence import only_log
 from modelguard.policy import Policy, default, parse
 from modelguard.progress import shown
 from modelguard.references import REGISTRY, Reach, open_reference
@@ -107,7 +108,7 @@ def compare_two(options: argparse.Namespace) -> Result:
     if options.activations:
         with shown(quiet=options.quiet) as progress:
             extent = Extent(layers=options.layers, progress=progress)
-            run = partial(behaviour, left, left_folder, right_folder, right, extent)
+            run = partial(run_both, left, left_folder, right_folder, right, extent)
             ran = attempt(run, what="running both models on the probes")
         more["activations"] = {"unknown": ran.why} if isinstance(ran, Missing) else asdict(ran)
     return _compared(compared, options, more)
@@ -205,6 +206,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], Result]] = {
     "audit": audit,
     "compare": compare_two,
     "log": check_logs,
+    "evals": check_evals,
     "inspect": inspect,
     "registry": registry,
     "org": org,

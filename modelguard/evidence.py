@@ -16,6 +16,7 @@ from modelguard.checkpoints.optimizer_state import completed_by, optimizer_state
 from modelguard.checkpoints.peft import fit
 from modelguard.declaration import declare
 from modelguard.errors import CannotRead
+from modelguard.eval_files import evals_beside
 from modelguard.fingerprint.activations import compare_activations
 from modelguard.fingerprint.compare import compare
 from modelguard.fingerprint.displacement import held_against, with_doubts
@@ -27,6 +28,7 @@ from modelguard.logs.continuity import checkpoint_step
 from modelguard.policy import Policy
 from modelguard.types.changes import BaseReference, Declaration, ModelChange, ModelKind
 from modelguard.types.displacement import Displacement
+from modelguard.types.evals import EvalLogs, TeacherEvidence
 from modelguard.types.evidence import EVIDENCE_NAMES, Evidence
 from modelguard.types.findings import Absence, Missing
 from modelguard.types.logs import TrainingLog
@@ -43,13 +45,6 @@ def collect(change: ModelChange, wanted: frozenset[str], world: World, policy: P
     collector = _Collector(change, world, policy)
     unasked = Missing("no enabled rule asks for it", kind=Absence.INAPPLICABLE)
     return Evidence(**{name: getattr(collector, name) if name in wanted else unasked for name in EVIDENCE_NAMES})
-
-
-def only_log(log: TrainingLog | Missing, displacement: Displacement | Missing | None = None) -> Evidence:
-    """Evidence that consists of a training log, and of the weights' movement where it was asked for."""
-    nothing = Missing("only the log is looked at", kind=Absence.INAPPLICABLE)
-    given = {"log": log, "displacement": nothing if displacement is None else displacement}
-    return Evidence(**{name: given.get(name, nothing) for name in EVIDENCE_NAMES})  # type: ignore[arg-type]
 
 
 class _Collector:
@@ -245,6 +240,15 @@ class _Collector:
         opener = None if self._world.offline else self._known_weights
         more = Surroundings(alpha=self._policy.alpha, previous=before, opener=opener, why=found)
         return attempt(lambda: among_known(opened, sides, declared, place, more), what="searching the registry")
+
+    @cached_property
+    def evals(self) -> EvalLogs | Missing:
+        return attempt(lambda: evals_beside(self._world, self.change), what="reading the evaluation logs")
+
+    @cached_property
+    def teacher(self) -> TeacherEvidence | Missing:
+        why = "no candidate teachers' evaluation logs are named"
+        return Missing(why, advice="modelguard evals LOGS --reference LOGS --control LOGS", kind=Absence.INAPPLICABLE)
 
     def _known_weights(self, reference: str) -> Checkpoint:
         """The weights of a registry's entry; only the hub's are opened here, no path that a registry may hold."""

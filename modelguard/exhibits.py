@@ -6,13 +6,15 @@ from collections.abc import Iterator
 
 from modelguard.logs.machine_timeline import machine_timeline
 from modelguard.logs.timeline import timeline
+from modelguard.types.evals import TeacherEvidence
 from modelguard.types.evidence import Evidence
 from modelguard.types.findings import Missing
-from modelguard.types.report import Edge, Exhibit, Lineage, Strip
+from modelguard.types.report import Band, Edge, Exhibit, Lineage, Strip
 from modelguard.types.weights import ActivationComparison, Comparison, Relation
 
 MAX_TIMELINES = 6
 MAX_LAYERS = 128
+MAX_BANDS = 12
 TONES = {
     Relation.IDENTICAL: "ok",
     Relation.SAME_WEIGHTS: "ok",
@@ -33,6 +35,8 @@ def exhibits(evidence: Evidence) -> tuple[Exhibit, ...]:
         drawn += [timeline(run) for run in evidence.log.runs[:MAX_TIMELINES]]
         machines = (machine_timeline(usage, evidence.log.runs) for usage in evidence.log.usage[:MAX_TIMELINES])
         drawn += [picture for picture in machines if picture is not None]
+    if not isinstance(evidence.teacher, Missing):
+        drawn += _bands(evidence.teacher)
     return tuple(drawn)
 
 
@@ -73,3 +77,21 @@ def _activations(activations: ActivationComparison) -> Strip:
         values=tuple(max(0.0, min(1.0, layer.hidden_cosine)) for layer in layers),
         caption="cosine of hidden states on the probes, token mean removed",
     )
+
+
+def _bands(teacher: TeacherEvidence) -> list[Band]:
+    """A band for every measure of every candidate."""
+    bands = [
+        Band(
+            title=f"{measure.name} with {likeness.candidate}",
+            value=measure.value,
+            low=measure.low,
+            high=measure.high,
+            controls=measure.controls,
+            limit=measure.limit,
+            caption=f"{len(measure.controls)} controls reach {max(measure.controls):.3f}; this model {measure.value:.3f}, n = {measure.n}",
+        )
+        for likeness in teacher.likenesses
+        for measure in likeness.measures
+    ]
+    return bands[:MAX_BANDS]

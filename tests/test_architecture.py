@@ -35,10 +35,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "activity",
         "registry",
         "steering",
+        "evals",
     ),
     ("checkpoints",),
     ("fingerprint",),
-    ("evidence", "known_models", "world", "references", "exhibits"),
+    ("evidence", "known_models", "world", "references", "exhibits", "eval_files", "partial_evidence"),
     ("pipeline",),
     (
         "__main__",
@@ -53,6 +54,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "org_commands",
         "org_rulesets",
         "staged",
+        "eval_commands",
     ),
 )
 RIGHT_WING = ("checks", "verdict", "render", "github")

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from demo.hub_server import HubServer
 from demo.repository import Repository
 from modelguard.cli import main
+from tests.evals import building as evaluations
 from tests.fingerprint.zoo import Tensors, model, permuted, rotated, tuned
 
 BASE = model(0)
@@ -252,3 +253,36 @@ def test_reports_are_written_and_repeatable(place: Place, capsys: pytest.Capture
     assert json.loads((place.folder / "out" / "report.json").read_text()) | {"run": 0} == document | {"run": 0}
     assert "consistent" in (place.folder / "out" / "comment.md").read_text()
     assert document["reproduce"].startswith("modelguard audit --base ")
+
+
+def test_evaluation_logs_beside_the_model_are_held_against_samples_and_card(
+    place: Place, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = evaluations.write(tmp_path / "evals", {"sums": evaluations.answering(3)})
+    logs: dict[str, str | Path] = {f"m/evals/{path.name}": path for path in folder.iterdir()}
+    place.pull_request({"m/model.safetensors": place.weights(tuned(BASE)), "m/README.md": CARD, **logs})
+    code, document = audit(place, capsys)
+    assert code == 0
+    told = [finding for finding in document["findings"] if finding["rule"] == "evals-scores"]
+    assert {finding["status"] for finding in told} == {"ok"}
+    assert statuses(document)["behaviour-undeclared-teacher"] == "not-applicable"
+    table = "\n| Benchmark | Score |\n|---|---|\n| sums | 99.9 |\n"
+    place.repository.git("checkout", "-q", "main")
+    place.repository.branch("claims", {"m/model.safetensors": place.weights(tuned(BASE)), "m/README.md": CARD + table, **logs}, "Claim")
+    repo = str(place.repository.path)
+    assert main(["audit", "--repo", repo, "--base", "main", "--head", "claims", "--activations", "off", "--format", "json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert [finding["rule"] for finding in document["findings"] if finding["status"] == "found"] == ["evals-claims"]
+
+
+def test_a_changed_evaluation_log_alone_concerns_its_model(place: Place, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    place.repository.commit({"m/model.safetensors": place.weights(tuned(BASE)), "m/README.md": CARD}, "A model")
+
+    def more(told: dict[str, Any], _samples: object) -> None:
+        told["results"]["sums"]["acc,none"] += 0.1
+
+    folder = evaluations.write(tmp_path / "evals", {"sums": evaluations.answering(3)}, edit=more)
+    place.pull_request({f"m/evals/{path.name}": path for path in folder.iterdir()})
+    code, document = audit(place, capsys)
+    assert code == 1
+    assert [finding["rule"] for finding in document["findings"] if finding["status"] == "found"] == ["evals-scores"]

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
+from modelguard.types.evals import EvalLogs, TeacherEvidence
 from modelguard.types.findings import Finding, Status, Verdict
 from modelguard.types.logs import Run, TrainingLog
 from modelguard.types.report import ModelReport, Report
@@ -72,6 +73,24 @@ def log_document(log: TrainingLog | None, outcome: Iterable[Finding], verdict: V
         "runs": [_run(run, [finding for finding in listed if finding.claim.where == run.source]) for run in runs],
         "unread": list(log.unread) if log is not None else [],
         "findings": findings(listed),
+    }
+
+
+def evals_document(logs: EvalLogs | None, teacher: TeacherEvidence | None, outcome: Iterable[Finding], verdict: Verdict) -> Document:
+    """`modelguard.evals/1`: the answers themselves are not repeated, only how many there are."""
+    answers = logs.answers if logs is not None else ()
+    return {
+        "schema": "modelguard.evals/1",
+        "verdict": verdict.value,
+        "model": logs.model or None if logs is not None else None,
+        "scores": [asdict(score) for score in logs.scores] if logs is not None else [],
+        "samples": [
+            {"task": one.task, "filter": one.filter, "questions": len(one.answers), "accuracy": one.accuracy, "source": one.source}
+            for one in answers
+        ],
+        "teacher": asdict(teacher) if teacher is not None else None,
+        "unread": list(logs.unread) if logs is not None else [],
+        "findings": findings(outcome),
     }
 
 

@@ -8,7 +8,7 @@ from modelguard.render import spark
 from modelguard.render.text import markdown as code
 from modelguard.render.text import mermaid, prose
 from modelguard.types.findings import Finding, Status, Verdict
-from modelguard.types.report import Exhibit, Lineage, Matrix, ModelReport, Report, Strip, Timeline
+from modelguard.types.report import Band, Exhibit, Lineage, Matrix, ModelReport, Report, Strip, Timeline
 from modelguard.types.weights import Comparison, NullTest, Relation
 
 SIGNS = {Verdict.CONSISTENT: "✅", Verdict.INCONSISTENT: "❌", Verdict.CANNOT_DETERMINE: "❔"}
@@ -97,6 +97,8 @@ def _picture(picture: Exhibit) -> Iterator[str]:
         yield from _strip(picture)
     elif isinstance(picture, Timeline) and picture.points:
         yield from _timeline(picture)
+    elif isinstance(picture, Band) and (line := spark.band(picture)):
+        yield f"- `{line}` {prose(picture.title)}: {prose(picture.caption)}"
 
 
 def _folded(picture: Exhibit) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import TypeVar
 
-from modelguard.types.report import Lineage, Matrix, Strip, Timeline
+from modelguard.types.report import Band, Lineage, Matrix, Strip, Timeline
 
 T = TypeVar("T")
 
@@ -44,6 +44,25 @@ def matrix(picture: Matrix, most: int = MAX_ROWS) -> tuple[str, ...]:
     return tuple(
         "".join(_shade([picture.values[row][column] for row in down for column in along]) * 2 for along in across) for down in rows
     )
+
+
+def band(picture: Band, width: int = WIDTH) -> str:
+    """A line of the measure: controls are ▒, the model's interval is ─ with ● at its value, │ is what it must exceed to stand out."""
+    ends = [value for value in (picture.low, picture.high, picture.limit, *picture.controls) if isfinite(value)]
+    if not isfinite(picture.value) or not ends:
+        return ""
+    first, span = min(0.0, *ends), max(1.0, *ends) - min(0.0, *ends)
+
+    def column(value: float) -> int:
+        return max(0, min(width - 1, round((value - first) / span * (width - 1)))) if isfinite(value) else 0
+
+    line = [UNKNOWN] * width
+    for value in picture.controls:
+        line[column(value)] = "▒"
+    for place in range(column(picture.low), column(picture.high) + 1):
+        line[place] = "─"
+    line[column(picture.limit)], line[column(picture.value)] = "│", "●"
+    return "".join(line)
 
 
 def lineage(picture: Lineage) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from itertools import groupby
 from math import floor, isfinite, log10
 
 from modelguard.render.text import html
-from modelguard.types.report import Exhibit, Lineage, Matrix, Strip, Timeline
+from modelguard.types.report import Band, Exhibit, Lineage, Matrix, Strip, Timeline
 
 WIDTH = 760
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 8, 34
@@ -35,6 +35,8 @@ def picture(exhibit: Exhibit) -> str:
         body = _timeline(exhibit)
     elif isinstance(exhibit, Lineage):
         body = _lineage(exhibit)
+    elif isinstance(exhibit, Band):
+        body = _band(exhibit)
     else:
         body = _matrix(exhibit)
     if not body:
@@ -225,3 +227,32 @@ def _cells(matrix: Matrix, cell: float) -> Iterator[str]:
     for place in sorted({round(tick) for tick in ticks(0, len(matrix.columns) - 1, 6)}):
         yield _text(LEFT + (place + 0.5) * cell, bottom + 14, str(place), "middle", "tick")
     yield _text(LEFT + cell * len(matrix.columns) / 2, bottom + 29, "layer of the base", "middle", "axis")
+
+
+def _band(band: Band) -> str:
+    """One axis: the controls as a shaded stretch with a tick each, the limit dashed, the model's interval as a bar."""
+    ends = [band.value, band.low, band.high, band.limit, *band.controls]
+    if not band.controls or not all(isfinite(end) and abs(end) < LARGEST for end in ends):
+        return ""
+    return _figure(WIDTH, TOP + HEADING + 40 + BOTTOM, f"{band.title}: {band.caption}", _beside(band, min(0.0, *ends), max(1.0, *ends)))
+
+
+def _beside(band: Band, first: float, last: float) -> Iterator[str]:
+    def across(value: float) -> float:
+        return LEFT + (value - first) / (last - first) * (WIDTH - LEFT - RIGHT)
+
+    top, bottom = TOP + HEADING, TOP + HEADING + 40
+    low, high = min(band.controls), max(band.controls)
+    yield _box(across(low), top, across(high) - across(low), 40, "unmeasured", f"controls: {low:.3f} to {high:.3f}")
+    for value in band.controls:
+        yield _line(across(value), top, across(value), bottom, "grid")
+    yield _line(across(band.limit), top, across(band.limit), bottom, "restart")
+    told = f"this model: {band.value:.3f}, interval {band.low:.3f} to {band.high:.3f}"
+    yield _box(across(band.low), top + 14, across(band.high) - across(band.low), 12, "bar" if band.low <= band.limit else "bar low", told)
+    yield _line(across(band.value), top + 6, across(band.value), bottom - 6, "line")
+    for tick in ticks(first, last, 8):
+        yield _text(across(tick), bottom + 16, _short(tick), "middle", "tick")
+    yield _text(across((low + high) / 2), top - 5, "controls", "middle", "name")
+    yield _text(
+        across(band.value), top - 5 if across(band.value) - across((low + high) / 2) > 90 else bottom + 30, "this model", "middle", "name"
+    )

@@ -12,7 +12,7 @@ from rich.text import Text
 from modelguard.render import spark
 from modelguard.render.text import terminal as plain
 from modelguard.types.findings import Finding, Status, Verdict
-from modelguard.types.report import Exhibit, Lineage, Matrix, ModelReport, Report, Strip
+from modelguard.types.report import Band, Exhibit, Lineage, Matrix, ModelReport, Report, Strip, Timeline
 from modelguard.types.weights import Comparison
 
 SIGNS = {Verdict.CONSISTENT: ("✓", "green"), Verdict.INCONSISTENT: ("✗", "red"), Verdict.CANNOT_DETERMINE: ("?", "yellow")}
@@ -37,11 +37,19 @@ def report(report: Report, *, width: int = 100, colour: bool = False) -> str:
     return out.getvalue()
 
 
-def log(outcome: Sequence[Finding], verdict: Verdict, exhibits: Iterable[Exhibit], *, width: int = 100, colour: bool = False) -> str:
+def log(
+    outcome: Sequence[Finding],
+    verdict: Verdict,
+    exhibits: Iterable[Exhibit],
+    *,
+    what: str = "the training log",
+    width: int = 100,
+    colour: bool = False,
+) -> str:
     """What the logs' rules say, under the runs' pictures."""
     console, out = _console(width, colour)
     worst = [finding.rule for finding in outcome if finding.status is Status.FOUND]
-    console.print(_verdict(verdict, ", ".join(dict.fromkeys(worst)) or "the training log"))
+    console.print(_verdict(verdict, ", ".join(dict.fromkeys(worst)) or what))
     _exhibits(console, exhibits)
     console.print(_findings(outcome))
     return out.getvalue()
@@ -108,8 +116,15 @@ def _exhibits(console: Console, exhibits: Iterable[Exhibit]) -> None:
         if isinstance(picture, Lineage | Matrix):
             lines = spark.lineage(picture) if isinstance(picture, Lineage) else spark.matrix(picture)
             console.print(Text("\n".join(map(plain, lines)), "cyan"))
-        elif line := spark.strip(picture) if isinstance(picture, Strip) else spark.timeline(picture):
+        elif line := _line(picture):
             console.print(Text.assemble((line, "cyan"), f"  {plain(picture.title)}: {plain(picture.caption)}"))
+
+
+def _line(picture: Strip | Timeline | Band) -> str:
+    """A picture that fits one line; "" where there is nothing to draw."""
+    if isinstance(picture, Band):
+        return spark.band(picture)
+    return spark.strip(picture) if isinstance(picture, Strip) else spark.timeline(picture)
 
 
 def _tests(console: Console, model: ModelReport) -> None:

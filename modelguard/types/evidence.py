@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 from modelguard.types.changes import Declaration, ModelChange
 from modelguard.types.displacement import Displacement
+from modelguard.types.evals import EvalLogs, TeacherEvidence
 from modelguard.types.findings import Missing
 from modelguard.types.logs import TrainingLog
 from modelguard.types.optimizer_state import OptimizerState
@@ -28,6 +29,8 @@ class Evidence:
     optimizer_state: OptimizerState | Missing  # the counts and settings in optimizer.pt and scheduler.pt beside the weights
     displacement: Displacement | Missing  # the way from the base to the checkpoint, held against the log
     kinship: Kinship | Missing  # the checkpoint and its declared bases among the known models
+    evals: EvalLogs | Missing  # the evaluation logs beside the model, and the card's claims
+    teacher: TeacherEvidence | Missing  # its behaviour beside that of candidate teachers and of controls
 
 
 EVIDENCE_NAMES = tuple(field.name for field in fields(Evidence))

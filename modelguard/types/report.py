@@ -74,7 +74,23 @@ class Matrix:
     caption: str
 
 
-Exhibit = Strip | Timeline | Lineage | Matrix
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """A picture of one measure: where a model stands, with its interval, beside the band that the controls make.
+
+    `limit` is what the interval's lower end must exceed to stand out.
+    """
+
+    title: str
+    value: float
+    low: float
+    high: float
+    controls: tuple[float, ...]
+    limit: float
+    caption: str
+
+
+Exhibit = Strip | Timeline | Lineage | Matrix | Band
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

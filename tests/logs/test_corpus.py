@@ -11,11 +11,11 @@ import pytest
 from modelguard.checks import log_record_numbers
 from modelguard.checks.base import all_checks
 from modelguard.checks.base import run as judged
-from modelguard.evidence import only_log
 from modelguard.logs import tfrecord
 from modelguard.logs.base import assemble, looks_like_log, read_log, read_runs
 from modelguard.logs.tensorboard import _event
 from modelguard.logs.wandb_records import records
+from modelguard.partial_evidence import only_log
 from modelguard.policy import default
 from modelguard.types.findings import Level, Missing, Status
 from modelguard.types.logs import Run, TrainingLog

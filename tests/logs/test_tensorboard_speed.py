@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from modelguard.attempt import attempt
 from modelguard.checks.base import all_checks, run
-from modelguard.evidence import only_log
 from modelguard.logs import tensorboard
 from modelguard.logs.base import assemble
 from modelguard.logs.tfrecord import masked_crc32c, masked_crc32cs
+from modelguard.partial_evidence import only_log
 from modelguard.policy import default
 from modelguard.types.findings import Missing, Status
 from tests.logs.building import event, field, varint

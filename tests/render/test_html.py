@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelguard.render import html as page
-from modelguard.render import svg
+from modelguard.render import spark, svg
 from modelguard.types.findings import Status, Verdict
-from modelguard.types.report import Edge, Lineage, Matrix, Panel, Timeline
+from modelguard.types.report import Band, Edge, Lineage, Matrix, Panel, Timeline
 from tests.render.reports import comparison, finding, model, report, strip, timeline
 from tests.requirement import require
 
@@ -52,6 +52,7 @@ def everything(name: str) -> str:
     """A page with every kind of picture, where every name is the given one."""
     pictures = (
         Lineage(title=name, edges=(Edge(child=name, parent=name, label=name, tone="found"),), caption=name),
+        Band(title=name, value=0.8, low=0.7, high=0.9, controls=(0.1, 0.2), limit=0.4, caption=name),
         Matrix(title=name, rows=(name, name), columns=(name,), values=((0.5,), (None,)), caption=name),
         Timeline(
             title=name,
@@ -97,7 +98,7 @@ def test_the_verdict_stands_first_and_findings_before_passes() -> None:
 
 def test_every_picture_is_told_in_words() -> None:
     written = everything("models/chat")
-    assert written.count("<svg ") == 4
+    assert written.count("<svg ") == 5
     assert len(re.findall(r'<svg [^>]* role="img" aria-label="[^"]+"', written)) == 4
 
 
@@ -137,3 +138,20 @@ def test_a_browser_draws_it_without_a_complaint(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (tmp_path / "page.png").stat().st_size > 20_000
     assert "CONSOLE" not in done.stderr
+
+
+def test_a_band_shows_the_controls_the_limit_and_the_model() -> None:
+    band = Band(title="errors", value=0.8, low=0.7, high=0.9, controls=(0.1, 0.2), limit=0.4, caption="2 controls")
+    drawn = svg.picture(band)
+    assert "controls: 0.100 to 0.200" in drawn
+    assert "this model: 0.800, interval 0.700 to 0.900" in drawn
+    line = spark.band(band, width=41)
+    assert (line[4], line[8], line[16], line[32], line[28], len(line)) == ("▒", "▒", "│", "●", "─", 41)
+
+
+@given(st.tuples(*[st.floats()] * 4), st.lists(st.floats(), max_size=4))
+def test_no_numbers_break_a_band(values: tuple[float, ...], controls: list[float]) -> None:
+    value, low, high, limit = values
+    band = Band(title="t", value=value, low=low, high=high, controls=tuple(controls), limit=limit, caption="c")
+    assert "nan" not in svg.picture(band)
+    assert len(spark.band(band, width=30)) in (0, 30)

@@ -1,0 +1,133 @@
+"""`modelguard evals`: the evaluation logs of one model, held against their samples, a card, and other models' logs."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from modelguard import pipeline
+from modelguard.attempt import attempt
+from modelguard.blobs.base import SMALL_FILE_BYTES, read_small
+from modelguard.blobs.local import LocalBlob
+from modelguard.checks.base import select
+from modelguard.declaration import declare
+from modelguard.errors import BadRequest
+from modelguard.eval_files import with_claims
+from modelguard.evals.collecting import assemble
+from modelguard.evals.harness import looks_like_evals
+from modelguard.evals.teacher import teacher_evidence
+from modelguard.exhibits import exhibits
+from modelguard.logs.sources import Loader
+from modelguard.partial_evidence import only
+from modelguard.policy import Policy, default, parse
+from modelguard.render import json_v1, terminal
+from modelguard.types.evals import EvalLogs, TeacherEvidence
+from modelguard.types.findings import Absence, Missing
+from modelguard.verdict import EXIT_CODES, decide
+
+MAX_FILES = 10_000
+
+
+def check_evals(options: argparse.Namespace) -> tuple[int, str]:
+    """`modelguard evals`."""
+    rules = _policy(options.policy)
+    logs = _with_card(_logs(options.paths), options.card)
+    teacher = _teacher(logs, options)
+    evidence = only("the evaluation logs", evals=logs, teacher=teacher)
+    checks = tuple(check for check in select(rules) if set(check.wants) <= {"evals", "teacher"})
+    subject = str(options.paths[0]) if len(options.paths) == 1 else f"{len(options.paths)} paths"
+    outcome = pipeline.examine(evidence, subject, checks, rules)
+    verdict = decide(outcome, rules)
+    if options.format == "json":
+        known = None if isinstance(teacher, Missing) else teacher
+        document = json_v1.evals_document(None if isinstance(logs, Missing) else logs, known, outcome, verdict)
+        return EXIT_CODES[verdict], json_v1.dumps(document)
+    width = shutil.get_terminal_size((100, 24)).columns
+    pictures, colour = exhibits(evidence), sys.stdout.isatty()
+    return EXIT_CODES[verdict], terminal.log(outcome, verdict, pictures, what="the evaluation logs", width=width, colour=colour)
+
+
+def _with_card(logs: EvalLogs | Missing, card: Path | None) -> EvalLogs | Missing:
+    """The logs with the claims of a card; a card that cannot be read is an open question, not a card without claims."""
+    if card is None or isinstance(logs, Missing):
+        return logs
+    return attempt(lambda: with_claims(logs, _paper(card), str(card)), what="reading the card")
+
+
+def _teacher(logs: EvalLogs | Missing, options: argparse.Namespace) -> TeacherEvidence | Missing:
+    """The behaviour beside that of every --reference, against every --control."""
+    if not options.reference:
+        if options.control or options.in_domain:
+            raise BadRequest("--control and --in-domain belong to --reference", advice="name the candidate teachers' logs too")
+        return Missing("no candidate teachers' logs are named (--reference)", kind=Absence.INAPPLICABLE)
+    if isinstance(logs, Missing):
+        return logs
+    candidates, controls = _models(options.reference), _models(options.control)
+    broken = [one for one in (*candidates.values(), *controls.values()) if isinstance(one, Missing)]
+    if broken:
+        return Missing(broken[0].why, advice=broken[0].advice, kind=Absence.BROKEN)
+    if both := sorted(set(candidates) & set(controls)):
+        raise BadRequest(f"{both[0]}: a reference and a control at once", advice="a control is known not to be the teacher")
+    return attempt(lambda: _held(logs, _read(candidates), _read(controls), options), what="comparing the behaviour")
+
+
+def _held(
+    logs: EvalLogs, candidates: Mapping[str, EvalLogs], controls: Mapping[str, EvalLogs], options: argparse.Namespace
+) -> TeacherEvidence:
+    declared = _declared(options.card) if options.card is not None else None
+    return teacher_evidence(logs, candidates, controls, options.in_domain, declared=declared)
+
+
+def _declared(card: Path) -> tuple[str, ...]:
+    """The models that a card names as bases."""
+    declaration = declare(card=_paper(card), card_name=str(card), adapter=None, adapter_name="", pin=None)
+    return tuple(base.name for base in declaration.bases)
+
+
+def _models(paths: Sequence[Path]) -> Mapping[str, EvalLogs | Missing]:
+    """One model a path, by the name that its logs give it, with the path."""
+    models: dict[str, EvalLogs | Missing] = {}
+    for path in paths:
+        logs = _logs([path])
+        named = "" if isinstance(logs, Missing) else logs.model
+        models[f"{named} ({path})" if named else str(path)] = logs
+    return models
+
+
+def _read(models: Mapping[str, EvalLogs | Missing]) -> Mapping[str, EvalLogs]:
+    return {name: logs for name, logs in models.items() if not isinstance(logs, Missing)}
+
+
+def _logs(paths: Sequence[Path]) -> EvalLogs | Missing:
+    """Every file that is named, and every file below a named directory that has the name of an evaluation log."""
+    files: dict[str, Loader] = {}
+    for path in paths:
+        if path.is_dir():
+            below = (file for file in sorted(path.rglob("*")) if file.is_file() and looks_like_evals(file.as_posix()))
+            files |= {str(file): _loader(file) for file, _ in zip(below, range(MAX_FILES), strict=False)}
+        elif path.is_file():
+            files[str(path)] = _loader(path)
+        else:
+            raise BadRequest(f"{path}: no such file or directory", advice="check the path")
+    return assemble(files)
+
+
+def _loader(path: Path) -> Loader:
+    return lambda: LocalBlob(path)
+
+
+def _paper(path: Path) -> bytes:
+    try:
+        return read_small(LocalBlob(path), SMALL_FILE_BYTES)
+    except OSError as error:
+        raise BadRequest(f"{path}: {error.strerror}", advice="check --card") from error
+
+
+def _policy(file: Path | None) -> Policy:
+    try:
+        return default() if file is None else parse(file.read_bytes(), str(file))
+    except OSError as error:
+        raise BadRequest(f"{file}: {error.strerror}", advice="check --policy") from error

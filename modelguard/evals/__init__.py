@@ -1,0 +1,1 @@
+"""Evaluation logs: what a harness wrote about each question, and whether its headline numbers follow."""
