@@ -22,6 +22,7 @@ from modelguard.errors import BadRequest, CannotPost, ExitCode
 from modelguard.eval_commands import check_evals
 from modelguard.evidence import facts
 from modelguard.exhibits import exhibits
+from modelguard.fingerprint.both_networks import run_both
 from modelguard.fingerprint.compare import compare
 from modelguard.fingerprint.displacement import held_against, with_doubts
 from modelguard.fingerprint.displacement_settings import settings_of

@@ -84,7 +84,7 @@ def _sweep_one(clone: Path, name: str, options: argparse.Namespace, before: str)
         repo=clone,
         base="HEAD",
         head="HEAD",
-        everything=True,
+        whole=True,
         policy_file=options.policy,
         offline=options.offline,
         max_download=options.max_download,

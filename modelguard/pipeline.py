@@ -38,7 +38,6 @@ class AuditRequest:
     repo: Path
     base: str
     head: str
-    everything: bool = False  # every model of head, as if all of it were new
     policy_file: Path | None = None  # the operator's own, above the repository's
     organisation: Layer | None = None  # the organisation's, above the repository's
     config: str = policy.FILE_NAME  # where in the base commit the repository's policy stands
@@ -48,6 +47,7 @@ class AuditRequest:
     activations: str = "auto"
     registry: str | None = None
     out: Path | None = None
+    whole: bool = False  # every model of `head`, under the policy that stands at `base`
     progress: Progress = field(default=silent)
 
 
@@ -56,7 +56,7 @@ def audit(request: AuditRequest) -> Report:
     started = time.monotonic()
     git = Git(request.repo)
     base, head = git.resolve(request.base), git.resolve(request.head)
-    fork = git.nothing() if request.everything else git.merge_base(base, head)
+    fork = git.empty_tree() if request.whole else git.merge_base(base, head)
     rules = read_policy(git, base, request.policy_file, organisation=request.organisation, config=request.config)
     files = git.changed(fork, head)
     world = replace(_world(git, fork, head, request), registry=_registry(git, base, request, rules))
@@ -159,7 +159,7 @@ def _audit_model(model: ModelChange, checks: tuple[Check, ...], world: World, ru
 
 def _notes(files: tuple[ChangedFile, ...], models: tuple[ModelChange, ...], rules: Policy, request: AuditRequest) -> tuple[str, ...]:
     notes = [] if models else ["no model files changed"]
-    notes += [] if request.everything else steering_notes(files, request.config, rules.document.registry)
+    notes += [] if request.whole else steering_notes(files, request.config, rules.document.registry)
     notes += [*request.policy_notes, *rules.refused]
     notes += [f"{path}: a symbolic link or submodule, not followed" for path in not_followed(files)[:10]]
     notes += [f"{path}: removed by this change" for path in removed_weights(files)[:10]]

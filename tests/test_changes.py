@@ -247,12 +247,36 @@ def test_links_and_submodules_are_reported_and_not_followed(change: Change) -> N
         "n/trainer_state.json": Link("/etc/passwd"),
     }
     models = change(before, after)
-    assert list(models) == ["n/model.safetensors"]
+    linked_weights = ("m/model.safetensors", "module.safetensors", "was/model.safetensors")
+    assert list(models) == sorted([*linked_weights, "n/model.safetensors"])
+    assert {models[path].kind for path in linked_weights} == {ModelKind.UNSUPPORTED}  # in the place of weights, and nobody looks there
     assert (models["n/model.safetensors"].card, models["n/model.safetensors"].logs) == (None, ())
     linked = ("m/model.safetensors", "module.safetensors", "n/README.md", "n/trainer_state.json", "was/model.safetensors")
     assert not_followed(change.files) == linked
     change({}, {"m/model.safetensors": None})
     assert not_followed(change.files) == ()
+
+
+def test_a_directory_of_weights_that_becomes_a_link_is_no_pass(change: Change) -> None:
+    before: dict[str, Content] = {"m/model.safetensors": WEIGHTS, "docs/a.txt": b"", "real/model.safetensors": WEIGHTS}
+    gone: dict[str, Content] = {"m/model.safetensors": None, "docs/a.txt": None}
+    models = change(before, {**gone, "m": Link("real"), "docs": Link("real"), "new": Submodule()})
+    assert {path: model.kind for path, model in models.items()} == {"m": ModelKind.UNSUPPORTED}
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "taken"),
+    [
+        ("blob", 5 << 20, True),
+        ("data.zip", 5 << 20, True),
+        ("film.mp4", 5 << 20, False),
+        ("rows.parquet", 5 << 20, False),
+        ("blob", 999, False),
+    ],
+)
+def test_an_object_of_unknown_name_that_is_not_at_hand_may_be_weights(name: str, size: int, taken: bool, change: Change) -> None:
+    models = change({}, {name: pointer_to("ab" * 32, size)})
+    assert [model.kind for model in models.values()] == [ModelKind.UNSUPPORTED] * taken
 
 
 def test_the_nearest_card_counts(change: Change) -> None:

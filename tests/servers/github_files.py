@@ -80,7 +80,6 @@ class FilesServer(GitHubServer):
         return {**named, **content, "url": here, "git_url": here, "html_url": here, "download_url": here, "_links": {"self": here}}
 
     def _of_organisation(self, request: Request, organisation: str) -> Answer:
-        self._check_page(request)
         names = sorted(name for name in self.repositories if name.startswith(f"{organisation}/"))
         page, size = int(request.query.get("page", "1")), min(int(request.query.get("per_page", "30")), self.page)
         last = max(1, -(-len(names) // size))
