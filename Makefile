@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs smoke full benchmarks clean
+.PHONY: demo test lint docs smoke full benchmarks zoo clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.torch:
@@ -39,13 +39,16 @@ smoke: $(VENV)/.installed  ## the slow suites, and small benchmarks (a busy mach
 
 full: lint docs $(VENV)/.installed  ## everything, whole
 	$(BIN)/pytest -n 2 --dist loadgroup -m "slow or not slow"
-	$(MAKE) demo benchmarks
+	$(MAKE) demo benchmarks zoo
 
 benchmarks: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.difference
 	$(BIN)/python -m benchmarks.hook
 	$(BIN)/python -m benchmarks.install
-	$(BIN)/python -m benchmarks.error_rates
+	$(BIN)/python -m benchmarks.registry
+
+zoo: $(VENV)/.installed  ## trains the zoo (kept in .cache/zoo) and writes docs/zoo.md: 20 minutes on two idle cores, less with a full cache
+	$(BIN)/python -m benchmarks.zoo
 
 clean:
 	rm -rf $(VENV) .demo build dist *.egg-info

@@ -29,7 +29,8 @@ from modelguard.types.report import Report
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "docs" / "sample-report.json"
-COMMANDS = ("audit", "compare", "log", "inspect", "hook")
+COMMANDS = ("audit", "compare", "log", "inspect", "registry", "hook")
+ZOO = ROOT / "docs" / "zoo.md"
 
 
 def main() -> int:
@@ -53,12 +54,21 @@ def _pages() -> Mapping[Path, str]:
     """Every file with generated parts, as it should be."""
     readme, rules, cli = ROOT / "README.md", ROOT / "docs" / "rules.md", ROOT / "docs" / "command-line.md"
     sample = _built(Report, json.loads(SAMPLE.read_bytes()))
-    parts = {"comment": _quoted(comment(sample)), "help": _code(_help()), "tables": _tables()}
+    parts = {"comment": _quoted(comment(sample)), "help": _code(_help()), "tables": _tables(), "zoo": _zoo()}
     return {
         readme: _filled(readme.read_text(encoding="utf-8"), parts),
         rules: _rules(),
         cli: _command_line(),
     }
+
+
+def _zoo() -> str:
+    """What must not happen and what was seen, as `make zoo` last wrote it."""
+    sections = {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in ZOO.read_text(encoding="utf-8").split("\n## ")}
+    rows = [line.split(" | ") for line in sections["Attacks, and whether they were seen"].splitlines() if line.startswith("| ")]
+    table = "\n".join(" | ".join(cells[:3]) + " |" for cells in rows)
+    head, _, rest = table.partition("\n")
+    return f"{sections['What must not happen']}\n\n{head}\n|---|---|---|\n{rest}\n"
 
 
 def _write(pages: Mapping[Path, str]) -> list[Path]:

@@ -55,7 +55,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. The code starts at 2 and is earned: a crash is neither a pass nor an accusation."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait slow a busy machine down tenfold
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait slow a busy machine down tenfold,
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # and those of OpenBLAS know no other way; the scans have threads of their own
     if os.environ.get("MODELGUARD_DEBUG"):
         logging.basicConfig(level=logging.DEBUG)
     options = parser().parse_args(arguments)
@@ -134,6 +135,10 @@ def _compare(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("right", metavar="RIGHT", help="the alleged parent")
     command.add_argument("--depth", choices=("header", "sample", "full"), default="full", help="how much to read (default: full)")
     command.add_argument("--activations", action="store_true", help="also run both models on probe texts")
+    control = "a model known to be independent of both, against which a full disguise is measured; repeat it"
+    command.add_argument("--control", action="append", default=[], metavar="CKPT", help=control)
+    candidate = "another possible parent: a merge's shares are fitted over all of them; repeat it"
+    command.add_argument("--candidate", action="append", default=[], metavar="CKPT", help=candidate)
     _store(command)
     command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")
     _reach(command)

@@ -101,7 +101,8 @@ def compare_two(options: argparse.Namespace) -> Result:
             done += count
             progress("comparing", min(done, total), total)
 
-        compared = compare(left, right, depth=options.depth, advance=advance)
+        controls, candidates = ([open_reference(text, reach)[1] for text in texts] for texts in (options.control, options.candidate))
+        compared = compare(left, right, depth=options.depth, controls=controls, candidates=candidates, advance=advance)
     more: dict[str, object] = {}
     if options.activations:
         ran = attempt(lambda: compare_activations(left, right, left_folder, right_folder), what="running both models on the probes")

@@ -98,7 +98,16 @@ PLAIN = (
     _plain("noised by 1 %", _of(making.noised(0.01)), "noised"),
     _plain("noised by 5 %", _of(making.noised(0.05)), "noised"),
     *(
-        _plain(f"partial, {k} of 4 layers", _partial(k), "partial", stranger=True, layers=k, allowed=TRAINED, families=(LLAMA,))
+        _plain(
+            f"partial, {k} of 4 layers",
+            _partial(k),
+            "partial",
+            relations=OPEN if k == 1 else DERIVED,  # `derived` takes two layers; which layer it is, is told all the same
+            stranger=True,
+            layers=k,
+            allowed=TRAINED,
+            families=(LLAMA,),
+        )
         for k in (1, 2, 3)
     ),
     _plain("upcycled to experts, trained", tuning.upcycled, "upcycled", allowed=TRAINED, families=(LLAMA,)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,11 +37,11 @@ class Outcome:
 
 
 def outcome(place: int, pair: Pair, part: str) -> Outcome:
-    """Compares that pair, with controls where `compare` takes them."""
+    """Compares that pair, with controls, and with the parent of both where the two are siblings."""
     left, right = pair.left(), pair.right()
-    known = inspect.signature(compare).parameters
-    more = {"controls": [Arrays(trained(recipe), recipe.name) for recipe in controls(pair, part)]} if "controls" in known else {}
-    result = compare(Arrays(left, pair.names[0]), Arrays(right, pair.names[1]), **more)  # type: ignore[arg-type]
+    independent = [Arrays(trained(recipe), recipe.name) for recipe in controls(pair, part)]
+    parents = [Arrays(trained(recipe), recipe.name) for recipe in pair.models] if pair.group == "siblings" else []
+    result = compare(Arrays(left, pair.names[0]), Arrays(right, pair.names[1]), controls=independent, candidates=parents)
     return Outcome(
         place=place,
         relation=result.relation,

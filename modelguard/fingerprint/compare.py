@@ -10,6 +10,7 @@ from modelguard.checkpoints.base import Checkpoint, nbytes, parameters
 from modelguard.fingerprint.alignment import Alignment, align
 from modelguard.fingerprint.buffers import is_buffer, says_nothing
 from modelguard.fingerprint.difference import difference
+from modelguard.fingerprint.direction import direction_of
 from modelguard.fingerprint.examination import Examination, Question, examine
 from modelguard.fingerprint.kinds.pair import Pair
 from modelguard.fingerprint.kinds.recognition import recognise
@@ -25,8 +26,8 @@ from modelguard.types.weights import Basis, Comparison, Cost, KindDetail, Relati
 DEPTHS = ("header", "sample", "full")
 ALPHA = 1e-9
 SUMMED = (T1, T3)  # tests whose blocks are independent of one another
+NAMING = {"renamed", "upcycled"}  # kinds that say why names differ
 LOSSLESS = ("identical", "cast", "permuted", "rescaled")
-ONE_WAY = ("quantized", "pruned", "cast")  # what is lost is lost on the side of the child
 
 
 def compare(
@@ -41,9 +42,8 @@ def compare(
 ) -> Comparison:
     """How `left` (the checkpoint in question) stands to `right` (the alleged parent).
 
-    `header` looks at names and shapes only; `sample` reads the stretches that the exact tests need, of a few layers; `full` adds the
-    exact difference of every tensor. `controls` are models known to be independent of both, for the test that has no exact null;
-    `candidates` are further parents that a merge may hold. `advance` is told of bytes as they are read.
+    `depth`: names and shapes (header), the stretches that the exact tests need (sample), or every tensor's exact difference, too (full).
+    `controls` are known to be independent of both, for the test that has no exact null; `candidates` are further parents.
     """
     started = time.monotonic()
     metered, theirs = Metered(left, advance), Metered(right, advance)
@@ -58,14 +58,14 @@ def compare(
         relation=found.relation,
         kinds=tuple(dict.fromkeys(detail.kind for detail in details)),
         details=details,
-        direction=_direction(differences, (left, right), found.relation, details),
+        direction=direction_of(differences, question, found, details, candidates),
         basis=found.basis,
         log10_p=_combined(found),
         score=_score(found),
         share_explained=explained_share(ours, differences, found, alpha),
         power=power_of(found, alpha),
         layers=layer_results(found, differences, alpha),
-        evidence=tuple(result for item in found.examined for result in item.results) + found.wider,
+        evidence=found.evidence,
         unknown=_unknown(alignment, depth, found),
         difference=summarise(ours, alignment, differences) if depth == "full" else None,
         cost=_cost(metered, theirs, started),
@@ -113,7 +113,11 @@ def _details(
         candidates=tuple(candidates),
     )
     shown = (*recognise(pair), *found.details)
-    if question.arranged.steps and found.relation in (Relation.SAME_WEIGHTS, Relation.DERIVED) and "renamed" not in [d.kind for d in shown]:
+    if (
+        question.arranged.steps
+        and found.relation in (Relation.SAME_WEIGHTS, Relation.DERIVED)
+        and not NAMING & {detail.kind for detail in shown}
+    ):
         shown = (*shown, KindDetail(kind="renamed", text=f"in another layout: {', '.join(question.arranged.steps)}"))
     return shown
 
@@ -159,20 +163,6 @@ def _score(found: Examination) -> float:
         return found.agreement.share
     shares = [item.score for item in found.examined]
     return sum(shares) / len(shares) if shares else 0.0
-
-
-def _direction(
-    differences: Sequence[TensorDifference], sides: tuple[Checkpoint, Checkpoint], relation: Relation, details: Sequence[KindDetail]
-) -> str:
-    """A rounding or a pruning shows which side lost something; nothing else here tells parent from child."""
-    if relation is Relation.SHARED_INITIALISATION:
-        return "common-ancestor"
-    if relation is Relation.DERIVED and any(detail.kind in ONE_WAY for detail in details):
-        return "left-from-right"
-    if relation is not Relation.SAME_WEIGHTS or not any(item.explanation == "cast" for item in differences):
-        return "unknown"
-    narrower = nbytes(sides[0]) < nbytes(sides[1])
-    return "left-from-right" if narrower else "right-from-left"
 
 
 def _unknown(alignment: Alignment, depth: str, found: Examination) -> tuple[Undecided, ...]:

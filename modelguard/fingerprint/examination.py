@@ -63,6 +63,11 @@ class Examination:
     details: tuple[KindDetail, ...] = ()
 
     @property
+    def evidence(self) -> tuple[NullTest, ...]:
+        """Every result, block by block and then of the whole."""
+        return tuple(result for item in self.examined for result in item.results) + self.wider
+
+    @property
     def disguise_possible(self) -> bool:
         return self.agreement is not None and self.agreement.share >= disguise.VETO
 
@@ -127,9 +132,18 @@ def _descent(question: Question, found: Examination) -> Examination:
         origin = initialisation.judged(agreement.aligned if agreement else ())
     near = bool(plain) and initialisation.distance(question.left, question.right, plain) <= NEAR
     relation, why = _told(origin, near)
-    wider = (*_tables(question), origin.evidence)
-    basis = Basis.NONE if relation is Relation.INCONCLUSIVE else Basis.EXACT
-    return replace(found, relation=relation, basis=basis, why=why, wider=wider, shared=_shared(wider, question.alpha), agreement=agreement)
+    upcycled = examine_upcycling(question.left, question.right, question.alpha)
+    wider = (*_tables(question), *holm(list(upcycled.results)), origin.evidence)
+    return replace(
+        found,
+        relation=relation,
+        basis=Basis.NONE if relation is Relation.INCONCLUSIVE else Basis.EXACT,
+        why=why,
+        wider=wider,
+        shared=_shared(wider, question.alpha),
+        agreement=agreement,
+        details=(upcycled.kind,) if upcycled.kind and relation is Relation.DERIVED else (),
+    )
 
 
 def _told(origin: Origin, near: bool) -> tuple[Relation, str]:

@@ -11,7 +11,7 @@ from modelguard.fingerprint.blocks import layer_of
 from modelguard.fingerprint.buffers import is_buffer, says_nothing
 from modelguard.fingerprint.disguise import Agreement
 from modelguard.fingerprint.examination import LEAST_CONTROLS, Examination
-from modelguard.fingerprint.relation import BlockTests, control_threshold
+from modelguard.fingerprint.relation import MIN_DERIVED, BlockTests, control_threshold
 from modelguard.types.weights import DifferenceSummary, LayerResult, Power, Relation, TensorDifference
 
 MOST_CHANGED = 12
@@ -42,7 +42,8 @@ def layer_results(found: Examination, differences: Sequence[TensorDifference], a
 def _layer_relation(item: BlockTests, found: Examination, alpha: float, threshold: float) -> Relation:
     """A layer carries what the whole was found to carry, or nothing; it denies nothing where a full disguise is possible."""
     if item.fired(alpha) or item.block.layer in found.shared:
-        return found.relation if found.relation is not Relation.UNRELATED else Relation.INCONCLUSIVE
+        alone = sum(other.fired(alpha) for other in found.examined) < MIN_DERIVED  # too few layers for the whole, enough for itself
+        return Relation.DERIVED if alone and found.relation is not Relation.SHARED_INITIALISATION else found.relation
     if found.disguise_possible or not item.could_speak(threshold):
         return Relation.INCONCLUSIVE
     return Relation.UNRELATED

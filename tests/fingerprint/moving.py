@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from modelguard.logs.base import assemble
 from modelguard.types.displacement import OptimizerSettings
 from modelguard.types.logs import TrainingLog
-from tests.zoo.training import FAMILIES, Recipe, _batch, trained
+from benchmarks.zoo.training import FAMILIES, Recipe, batch_of, trained
 
 FAMILY = "llama, 64 wide, 256 units"
 INTERVAL = 5  # steps between rows
@@ -101,7 +101,7 @@ def tuned(tuning: str, seed: int, steps: int) -> Outcome:
     for step in range(steps):
         rate = chosen.peak * min(step / max(1, steps // 10), (steps - step) / (steps - steps // 10))
         network.zero_grad()
-        network(**_batch(Recipe(FAMILY, seed, "chain"), rng)).loss.backward()
+        network(**batch_of(Recipe(FAMILY, seed, "chain"), rng)).loss.backward()
         norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0))
         for optimiser in optimisers:
             for group in optimiser.param_groups:

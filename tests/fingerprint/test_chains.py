@@ -94,7 +94,7 @@ def test_layers_of_another_shape_are_passed_over() -> None:
 @pytest.mark.slow
 def test_trained_networks_keep_their_distance() -> None:
     pytest.importorskip("torch", reason="the zoo trains its models with torch")
-    from tests.zoo.training import Recipe, trained
+    from benchmarks.zoo.training import Recipe, trained
 
     models = [dict(trained(Recipe("resnet (convolutions)", seed))) for seed in range(4)]
     for left in models:

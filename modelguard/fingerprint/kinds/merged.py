@@ -25,6 +25,7 @@ MODEL = (0.3, 16.0)  # energy of the implied second model over the parent's; 1 f
 LEAST = 0.05  # coefficient of an ingredient
 GAIN = 0.8  # of the distance to the nearest candidate that a mixture must remove
 MIN_MATRICES = 4
+UNTOUCHED = 0.25
 
 
 def shown(seen: Seen) -> KindDetail | None:
@@ -35,7 +36,7 @@ def shown(seen: Seen) -> KindDetail | None:
 def _of_one(seen: Seen) -> KindDetail | None:
     matrices = [trait for trait in seen.moved if trait.grid is None or trait.grid.within < 0.9]
     alphas = [trait.alpha for trait in matrices]
-    if len(alphas) < MIN_MATRICES or not LEAST <= mean(alphas) <= MOST or pstdev(alphas) > UNIFORM:
+    if len(alphas) < MIN_MATRICES or _untouched(seen) > UNTOUCHED or not LEAST <= mean(alphas) <= MOST or pstdev(alphas) > UNIFORM:
         return None
     share = mean(alphas)
     implied = median(trait.remainder for trait in matrices) / (1 - share) ** 2
@@ -58,6 +59,12 @@ def _of_one(seen: Seen) -> KindDetail | None:
             "matrices": len(alphas),
         },
     )
+
+
+def _untouched(seen: Seen) -> float:
+    """The share of matrices that equal the parent's: a merge leaves none alone, a rewriting of the attention leaves the MLPs."""
+    matrices = [item for item in seen.pair.differences if len(item.shape) > 1]
+    return sum(item.explanation == "identical" for item in matrices) / max(1, len(matrices))
 
 
 def _of_candidates(seen: Seen) -> KindDetail | None:
