@@ -15,6 +15,7 @@ import msgspec
 
 from modelguard.activity import Activity, activity
 from modelguard.attempt import attempt
+from modelguard.blobs.lfs_remote import store_of_job
 from modelguard.errors import BadRequest, ExitCode, ModelguardError
 from modelguard.github import BODY_LIMIT, Destination, Posted, annotation, append_outputs, append_summary, post_comment
 from modelguard.organisation import with_policy
@@ -207,7 +208,7 @@ def _request(doing: Activity, inputs: Inputs, environ: Environ) -> AuditRequest:
     if not environ.get("GITHUB_WORKSPACE"):
         raise BadRequest("GITHUB_WORKSPACE is not set", advice="run as a step of a workflow, after actions/checkout")
     request = AuditRequest(repo=Path(environ["GITHUB_WORKSPACE"]), base=doing.base, head=doing.head, activations=inputs.activations)
-    request = replace(with_policy(request, environ), registry=inputs.registry)
+    request = replace(with_policy(request, environ), registry=inputs.registry, lfs=store_of_job(environ, inputs.token))
     return request if inputs.max_download is None else replace(request, max_download=inputs.max_download)
 
 

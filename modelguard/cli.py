@@ -123,6 +123,8 @@ def _audit(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--head", required=True, metavar="REV", help="the branch or commit under audit")
     command.add_argument("--policy", type=Path, metavar="FILE", help="your policy file; .modelguard.yml at BASE may tighten it")
     command.add_argument("--activations", choices=("auto", "on", "off"), default="auto", help="run both models on probe texts")
+    lfs = "Git LFS objects that are not at hand come from this server (https://host/org/name.git/info/lfs; MODELGUARD_LFS_TOKEN)"
+    command.add_argument("--lfs-url", metavar="URL", help=lfs)
     command.add_argument("--registry", metavar="URL", help="known models, instead of the policy's registry: a file or postgresql://…")
     command.add_argument("--out", type=Path, metavar="DIR", help="write report.json and comment.md there")
     _reach(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ import msgspec
 from modelguard import pipeline
 from modelguard.attempt import attempt
 from modelguard.blobs.base import SMALL_FILE_BYTES, Folder, read_small
+from modelguard.blobs.lfs_remote import OWN_TOKEN, store_at
 from modelguard.blobs.local import LocalBlob
 from modelguard.checkpoints.base import nbytes
 from modelguard.checks.base import all_checks, select
@@ -61,6 +63,7 @@ def audit(options: argparse.Namespace) -> Result:
             max_download=options.max_download,
             activations=options.activations,
             registry=options.registry,
+            lfs=store_at(options.lfs_url, os.environ.get(OWN_TOKEN, ""), os.environ) if options.lfs_url else None,
             progress=progress,
         )
         report = pipeline.audit(request)

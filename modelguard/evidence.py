@@ -7,7 +7,6 @@ from functools import cached_property
 
 from modelguard.attempt import attempt
 from modelguard.blobs.base import Folder
-from modelguard.blobs.git_object import open_entry
 from modelguard.blobs.hub import open_hub
 from modelguard.changes import unread
 from modelguard.checkpoints.base import Checkpoint, nbytes, parameters
@@ -258,8 +257,7 @@ class _Collector:
         return self._open_base(BaseReference(name=name, revision=revision or None, source="registry"))[1]
 
     def _loader(self, path: str) -> Loader:
-        world = self._world
-        return lambda: open_entry(world.git, world.tree[path], world.worktree)
+        return lambda: self._world.open(path)
 
     def _compare(self, left: Checkpoint, right: Checkpoint) -> Comparison:
         total, done = nbytes(left) + nbytes(right), 0

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from modelguard import __version__, policy
 from modelguard.blobs.git_object import first_bytes
+from modelguard.blobs.lfs_batch import Store
+from modelguard.blobs.lfs_remote import LfsRemote
 from modelguard.changes import group, not_followed, removed_weights
 from modelguard.checks.base import Check, needs, run, select
 from modelguard.errors import BadRequest
@@ -28,6 +30,7 @@ from modelguard.types.report import ModelReport, Report
 from modelguard.verdict import apply_policy, decide, headline, worst
 from modelguard.world import Progress, World, silent
 
+LFS_CONFIG = ".lfsconfig"
 SNIFFED = 512  # bytes that tell a checkpoint
 
 
@@ -46,6 +49,7 @@ class AuditRequest:
     max_download: int = 20 << 30
     activations: str = "auto"
     registry: str | None = None
+    lfs: Store | None = None  # where Git LFS objects are had that are not at hand
     out: Path | None = None
     whole: bool = False  # every model of `head`, under the policy that stands at `base`
     progress: Progress = field(default=silent)
@@ -60,7 +64,7 @@ def audit(request: AuditRequest) -> Report:
     rules = read_policy(git, base, request.policy_file, organisation=request.organisation, config=request.config)
     files = git.changed(fork, head)
     world = replace(_world(git, fork, head, request), registry=_registry(git, base, request, rules))
-    models = group(files, world.tree, world.before_tree, lambda entry: first_bytes(git, entry, request.repo, SNIFFED))
+    models = group(files, world.tree, world.before_tree, lambda entry: first_bytes(git, entry, request.repo, SNIFFED, world.objects))
     checks = select(rules)
     held, moves = follow_moves(rules, removed_weights(files), models)
     reports = tuple(_audit_model(model, checks, world, held, request) for model in models)
@@ -72,7 +76,7 @@ def audit(request: AuditRequest) -> Report:
         base=base,
         head=head,
         models=reports,
-        notes=(*_notes(files, models, rules, request), *moves, *_waivers(models, world, rules)),
+        notes=(*_notes(files, models, rules, request), *moves, *_waivers(models, world, rules), *_server_notes(world, files)),
         policy_digest=rules.digest,
         settings=rules.settings(),
         version=__version__,
@@ -108,6 +112,9 @@ def _operators(file: Path) -> Layer:
 
 
 def _world(git: Git, fork: str, head: str, request: AuditRequest) -> World:
+    objects = None
+    if request.lfs is not None and not request.offline:
+        objects = LfsRemote(request.lfs, max_download=request.max_download, progress=request.progress)
     return World(
         git=git,
         head=head,
@@ -119,6 +126,7 @@ def _world(git: Git, fork: str, head: str, request: AuditRequest) -> World:
         offline=request.offline,
         max_download=request.max_download,
         activations=request.activations,
+        objects=objects,
         progress=request.progress,
     )
 
@@ -169,6 +177,14 @@ def _notes(files: tuple[ChangedFile, ...], models: tuple[ModelChange, ...], rule
 def _waivers(models: tuple[ModelChange, ...], world: World, rules: Policy) -> tuple[str, ...]:
     today = datetime.datetime.now(tz=datetime.UTC).date()
     return waiver_notes(rules, today, {*world.tree, *world.before_tree}) if models else ()
+
+
+def _server_notes(world: World, files: tuple[ChangedFile, ...]) -> tuple[str, ...]:
+    """One line on an .lfsconfig of the head: whoever writes it would choose the server that the objects come from."""
+    if LFS_CONFIG not in world.tree:
+        return ()
+    changed = " and is changed here" if any(file.path == LFS_CONFIG for file in files) else ""
+    return (f"{LFS_CONFIG} stands in the head{changed}: it was not followed, Git LFS objects come from the base repository's server",)
 
 
 def _command(request: AuditRequest, base: str, head: str) -> str:

@@ -419,10 +419,10 @@ def test_the_hooks_are_as_pre_commit_wants_them() -> None:
     hooks = {hook["id"]: hook for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())}
     assert {name: hook["entry"] for name, hook in hooks.items()} == {
         "modelguard": "modelguard hook --staged",
-        "modelguard-push": "modelguard hook --push",
+        "modelguard-deep": "modelguard hook --push",
     }
     assert hooks["modelguard"]["stages"] == ["pre-commit", "pre-merge-commit", "manual"]
-    assert hooks["modelguard-push"]["stages"] == ["pre-push", "manual"]
+    assert hooks["modelguard-deep"]["stages"] == ["pre-push", "manual"]
     for hook in hooks.values():
         assert (hook["language"], hook["pass_filenames"], hook["require_serial"]) == ("python", False, True)
         assert hook["minimum_pre_commit_version"] == "3.2.0"

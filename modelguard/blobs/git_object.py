@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelguard.blobs.base import Blob, read
-from modelguard.blobs.lfs import Pointer, parse_pointer
+from modelguard.blobs.lfs import Objects, Pointer, parse_pointer
 from modelguard.blobs.local import LocalBlob
 from modelguard.errors import CannotFetch, CannotRead
 from modelguard.git import REGULAR_MODES, Git
 from modelguard.types.changes import TreeEntry
 
 CHUNK = 4 << 20
+WORTH_ASKING = 1 << 20  # bytes
 
 
 class GitBlob:
@@ -59,6 +60,7 @@ class GitFolder:
     ref: str
     worktree: Path | None = None
     verify: bool = True
+    objects: Objects | None = None
     sizes: Mapping[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,35 +72,41 @@ class GitFolder:
         path = posixpath.join(self.directory, name)
         if name not in self.sizes:
             raise CannotFetch(f"{path}: no such file in {self.ref}")
-        return open_entry(self.git, self.tree[path], self.worktree, verify=self.verify)
+        return open_entry(self.git, self.tree[path], self.worktree, verify=self.verify, objects=self.objects)
 
 
-def open_entry(git: Git, entry: TreeEntry, worktree: Path | None, *, verify: bool = True) -> Blob:
-    """The content of a tree entry; behind a Git LFS pointer, the object from the repository's LFS store or the working tree.
+def open_entry(git: Git, entry: TreeEntry, worktree: Path | None, *, verify: bool = True, objects: Objects | None = None) -> Blob:
+    """The content of a tree entry; behind a Git LFS pointer, the object from the repository's LFS store, the working tree, or `objects`.
 
     Such an object is held against the pointer's sha256 unless `verify` is off; then it is not `verified`, and says so.
     """
     if entry.size < 1024:
         pointer = parse_pointer(git.read(entry.oid, 1024))
         if pointer is not None:
-            return _lfs_object(git, entry, pointer, worktree, verify)
+            return _lfs_object(git, entry, pointer, worktree, verify) or _elsewhere(entry, pointer, objects)
     return GitBlob(git, entry, entry.path)
 
 
-def first_bytes(git: Git, entry: TreeEntry, worktree: Path | None, length: int) -> bytes:
-    """The first bytes of a tree entry's content, of the object behind a Git LFS pointer where it is at hand, unverified."""
+def first_bytes(git: Git, entry: TreeEntry, worktree: Path | None, length: int, objects: Objects | None = None) -> bytes:
+    """The first bytes of a tree entry's content, of the object behind a Git LFS pointer where it is to be had, unverified.
+
+    `objects` are asked about large ones only: a checkpoint under a picture's name is looked for, each small picture is not.
+    """
     head = git.head_of(entry.oid, max(length, 1024))
     pointer = parse_pointer(head) if entry.size < 1024 else None
     if pointer is not None:
         try:
             blob = _lfs_object(git, entry, pointer, worktree, verify=False)
+            if blob is None and objects is not None and pointer.size >= WORTH_ASKING:
+                blob = objects.parts(pointer, entry.path)
         except CannotFetch:
             return head[:length]
-        head = read(blob, 0, min(length, blob.size))
+        head = head if blob is None else read(blob, 0, min(length, blob.size))
     return head[:length]
 
 
-def _lfs_object(git: Git, entry: TreeEntry, pointer: Pointer, worktree: Path | None, verify: bool) -> Blob:
+def _lfs_object(git: Git, entry: TreeEntry, pointer: Pointer, worktree: Path | None, verify: bool) -> Blob | None:
+    """The object behind a pointer where it is at hand."""
     stored = git.directory / "lfs" / "objects" / pointer.oid[:2] / pointer.oid[2:4] / pointer.oid
     candidates = [stored] if worktree is None else [stored, worktree / entry.path]
     for candidate in candidates:
@@ -110,7 +118,14 @@ def _lfs_object(git: Git, entry: TreeEntry, pointer: Pointer, worktree: Path | N
             if _sha256(blob) == pointer.oid:
                 blob.sha256 = pointer.oid
                 return blob
-    raise CannotFetch(f"{entry.path}: is a Git LFS pointer whose object is not here", advice="run `git lfs pull` for this file, then again")
+    return None
+
+
+def _elsewhere(entry: TreeEntry, pointer: Pointer, objects: Objects | None) -> Blob:
+    if objects is None:
+        reason = f"{entry.path}: is a Git LFS pointer whose object is not here"
+        raise CannotFetch(reason, advice="run `git lfs pull` for this file, then again")
+    return objects.fetch(pointer, entry.path)
 
 
 def _sha256(blob: LocalBlob) -> str:
