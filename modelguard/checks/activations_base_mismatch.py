@@ -3,9 +3,9 @@
 Both networks are run on fixed public texts. Three tests with exact nulls ask whether the axes of their hidden states, their attention
 heads, and the units of their MLPs are paired: networks that were trained from independent initialisations are not. A pairing shows
 common origin of at least a part (a shared initialisation or copied embeddings suffice for the hidden states); it does not show that
-nothing was mixed in. No pairing counts against the declaration only when the tests do fire on a coarsely rounded base, and when no attention
-head behaves like any head of the base, which permuting, rotating or rescaling the weights would leave as it was. Retraining beyond
-recognition remains possible, so the finding is of medium weight and blocks nothing by default.
+nothing was mixed in. No pairing counts against the declaration only when the tests do fire on a coarsely rounded base, and when no
+attention head behaves like any head of the base, which permuting, rotating or rescaling the weights would leave as it was. Retraining
+beyond recognition remains possible, so the finding is of medium weight and blocks nothing by default.
 """
 
 from __future__ import annotations
