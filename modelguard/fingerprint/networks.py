@@ -89,7 +89,7 @@ def skeleton(family: str, config: Any) -> Any:
     import transformers
     from torch.overrides import TorchFunctionMode
 
-    class Weightless(TorchFunctionMode):
+    class Weightless(TorchFunctionMode):  # type: ignore[misc]  # torch is not followed
         """Keeps matrices off the memory; buffers are made by other functions."""
 
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
