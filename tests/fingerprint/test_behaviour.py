@@ -87,11 +87,7 @@ def test_a_candidate_is_no_control_for_itself() -> None:
 @pytest.mark.slow
 def test_trained_students_find_their_teacher_and_nobody_is_accused() -> None:
     """Two suspects of each kind of the published table."""
-    chosen: list[behaviours.Suspect] = []
-    for suspect in behaviours.suspects():
-        if sum(other.kind == suspect.kind for other in chosen) < 2:
-            chosen.append(suspect)
-    rows = behaviours.table(chosen)
+    rows = behaviours.table(behaviours.suspects(2))
     assert rows["student, data of the domain"].first == 2
     assert rows["student, data of another domain"].unknown == 2
     assert [row.accused for row in rows.values()] == [0, 0, 0, 0]
