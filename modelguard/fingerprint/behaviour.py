@@ -19,7 +19,7 @@ from modelguard.types.evals import Likeness, Measure, TeacherEvidence
 
 TOP = 64  # tokens a position: those that the controls hold likeliest
 MIN_DOCUMENTS = 10
-NEAR = 0.25  # nats a token by which a control of the same kind of data may predict a kind of text better or worse
+NEAR = 0.15  # nats a token by which a control of the same kind of data may predict a kind of text better or worse
 FLOOR_CORRELATION, FLOOR_ERRORS = 0.6, 0.2  # chosen on the zoo: models of the same data in the same order reach 0.50 and 0.28
 SOURCE = "log-probabilities of next tokens on held-out text"
 
