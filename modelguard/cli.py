@@ -119,9 +119,9 @@ def _audit(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--policy", type=Path, metavar="FILE", help="a policy file of yours, instead of .modelguard.yml at BASE")
     command.add_argument("--activations", choices=("auto", "on", "off"), default="auto", help="run both models on probe texts")
     command.add_argument("--registry", metavar="URL", help="known models, instead of the policy's registry: a file or postgresql://…")
-    command.add_argument("--out", type=Path, metavar="DIR", help="write report.json and comment.md there")
+    command.add_argument("--out", type=Path, metavar="DIR", help="write report.json, .sarif, .html and comment.md there")
     _reach(command)
-    _format(command, "terminal", "markdown", "json")
+    _format(command, "terminal", "markdown", "json", "sarif", "html")
 
 
 def _compare(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -134,7 +134,7 @@ def _compare(commands: argparse._SubParsersAction[_Parser]) -> None:
     _store(command)
     command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")
     _reach(command)
-    _format(command, "terminal", "json")
+    _format(command, "terminal", "json", "html")
 
 
 def _log(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -148,7 +148,7 @@ def _log(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--policy", type=Path, metavar="FILE", help="a policy file")
     command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")
     _reach(command)
-    _format(command, "terminal", "json")
+    _format(command, "terminal", "json", "html")
 
 
 def _inspect(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -58,9 +58,13 @@ class Git:
         """Every file that is staged, as `tree` gives them."""
         return self.tree(self._text("write-tree"))
 
+    def empty_tree(self) -> str:
+        """The tree without files, which git knows in every repository."""
+        return self._text("hash-object", "-t", "tree", "/dev/null")
+
     def staged(self) -> tuple[str, ...]:
         """Paths whose staged content differs from HEAD, without reading any object."""
-        against = self.head() or self._text("hash-object", "-t", "tree", "/dev/null")
+        against = self.head() or self.empty_tree()
         output = self._run("diff-index", "--cached", "--name-only", "-z", "--no-renames", against)
         return tuple(path.decode("utf-8", "surrogateescape") for path in output.split(b"\0") if path)
 

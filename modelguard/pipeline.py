@@ -42,6 +42,7 @@ class AuditRequest:
     activations: str = "auto"
     registry: str | None = None
     out: Path | None = None
+    whole: bool = False  # every model of `head`, under the policy that stands at `base`
     progress: Progress = field(default=silent)
 
 
@@ -50,7 +51,7 @@ def audit(request: AuditRequest) -> Report:
     started = time.monotonic()
     git = Git(request.repo)
     base, head = git.resolve(request.base), git.resolve(request.head)
-    fork = git.merge_base(base, head)
+    fork = git.empty_tree() if request.whole else git.merge_base(base, head)
     rules = read_policy(git, base, request.policy_file)
     files = git.changed(fork, head)
     world = replace(_world(git, fork, head, request), registry=_registry(git, base, request, rules))

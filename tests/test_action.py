@@ -16,7 +16,7 @@ import pytest
 import yaml
 from safetensors.numpy import save
 
-from modelguard import action
+from modelguard import action, delivery
 from modelguard.errors import BadRequest, ExitCode
 from modelguard.policy import default
 from modelguard.types.findings import Absence, Claim, Finding, Level, Status, Verdict, found, ok
@@ -172,6 +172,8 @@ def test_fail_on_decides_what_fails(verdict: Verdict, findings: tuple[Finding, .
         ("MAX-DOWNLOAD", "a lot"),
         ("MAX-DOWNLOAD", "-1"),
         ("CONFIG", "x"),
+        ("ID", "a b"),
+        ("ID", "-->"),
         ("POLICY-TOKEN", "x"),
         ("FAIL_ON", "never"),
         ("ARGS", "--help"),
@@ -217,7 +219,11 @@ def test_a_model_is_audited_and_said_so_everywhere(job: Job, capsys: pytest.Capt
     assert outputs["comment-url"].endswith(f"#issuecomment-{comment.id}")
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", outputs["policy-digest"])
     assert outputs["findings-count"].isdecimal()
-    assert comment.body.startswith(f"<!-- modelguard:comment id=default head={head} -->\n")
+    assert comment.body.startswith(f"<!-- modelguard:comment id=default head={head} verdict={outputs['verdict']} -->\n")
+    page, results = Path(outputs["html-path"]).read_text(), json.loads(Path(outputs["sarif-path"]).read_text())
+    assert page.startswith("<!doctype html>")
+    assert head[:12] in page
+    assert results["runs"][0]["properties"]["verdict"] == outputs["verdict"]
     summary = Path(job.environ["GITHUB_STEP_SUMMARY"]).read_text()
     assert summary.strip() == (job.temp / "modelguard/report.md").read_text().strip()
     assert summary.strip() in comment.body
@@ -331,7 +337,7 @@ def test_a_planted_link_is_replaced_not_followed(job: Job, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("count", [0, 1, 10, 11, 40])
 def test_blocking_findings_are_annotated_up_to_ten(count: int) -> None:
-    lines = list(action.blocking_annotations(report(Verdict.INCONSISTENT, *[HIGH] * count, LOW, WAIVED, FINE, OPEN)))
+    lines = list(delivery.blocking_annotations(report(Verdict.INCONSISTENT, *[HIGH] * count, LOW, WAIVED, FINE, OPEN)))
     commands = [command for line in lines for command in runner.parse(line)]
     assert len(lines) == len(commands) == min(count, 10)
     assert all(command.name == "error" for command in commands)
@@ -353,7 +359,7 @@ def test_blocking_findings_are_annotated_up_to_ten(count: int) -> None:
     ],
 )
 def test_when_a_comment_is_begun(wish: str, verdict: Verdict, findings: tuple[Finding, ...], expected: bool) -> None:
-    assert action.worth_a_comment(report(verdict, *findings), wish) is expected
+    assert delivery.worth_a_comment(report(verdict, *findings), wish) is expected
 
 
 def entrypoint(*options: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -382,7 +388,15 @@ def test_action_yml_lists_exactly_what_is_implemented() -> None:
     assert set(document["inputs"]) == set(action.INPUTS)
     assert not any("default" in entry for entry in document["inputs"].values())
     assert all(entry["description"] and entry["required"] is False for entry in document["inputs"].values())
-    assert list(document["outputs"]) == ["verdict", "findings-count", "report-path", "policy-digest", "comment-url"]
+    assert list(document["outputs"]) == [
+        "verdict",
+        "findings-count",
+        "report-path",
+        "sarif-path",
+        "html-path",
+        "policy-digest",
+        "comment-url",
+    ]
     assert document["runs"] == {"using": "docker", "image": "Dockerfile"}
 
 

@@ -56,7 +56,7 @@ def test_a_run_by_hand_names_its_commits_as_inputs() -> None:
         assert "inputs `base` and `head`" in caught.value.advice
 
 
-@pytest.mark.parametrize("event", ["", "issue_comment", "schedule", "merge_group", "x\n::error::y"])
+@pytest.mark.parametrize("event", ["", "issue_comment", "release", "x\n::error::y"])
 def test_other_events_are_bad_requests_with_advice(event: str) -> None:
     with pytest.raises(BadRequest, match="names no change") as caught:
         activity(event, pull())

@@ -27,10 +27,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("fingerprint",),
     ("evidence", "known_models", "world", "references", "exhibits"),
     ("pipeline",),
-    ("__main__", "cli", "commands", "registry_commands", "hook", "action", "progress"),
+    ("__main__", "cli", "commands", "registry_commands", "hook", "action", "delivery", "report_files", "step", "progress"),
 )
 RIGHT_WING = ("checks", "verdict", "render", "github")
-RIGHT_WING_MAY = ("types", "errors", "discover", "attempt", "policy", "checks", "render")
+RIGHT_WING_MAY = ("types", "errors", "discover", "attempt", "policy", "checks", "render", "github")
 LAZY = ("torch", "transformers", "tokenizers", "scipy", "github", "huggingface_hub", "psycopg")
 PRINTERS = ("cli", "action")
 MAX_FILE_LINES = 300

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,18 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelguard.errors import BadRequest, CannotPost, ExitCode
-from modelguard.github import (
-    MAX_BODY,
-    MAX_SUMMARY_BYTES,
-    Delivery,
-    Destination,
-    annotation,
-    append_outputs,
-    append_summary,
-    marker,
-    post_comment,
-    within_limit,
-)
+from modelguard.github.api import Destination
+from modelguard.github.bodies import MAX_BODY, within_limit
+from modelguard.github.comment import Delivery, marker, post_comment
+from modelguard.github.job import MAX_SUMMARY_BYTES, annotation, append_outputs, append_summary
 from tests.servers.github import GitHubServer
 
 HEAD, NEWER, OLDER = "a" * 40, "c" * 40, "d" * 40
@@ -33,7 +26,7 @@ def to(github: GitHubServer, number: int = 7) -> Destination:
 
 
 @pytest.fixture
-def github():
+def github() -> Iterator[GitHubServer]:
     with GitHubServer() as server:
         server.add_pull(7, head=HEAD)
         yield server
@@ -122,13 +115,12 @@ def test_refusals_are_reasons_with_advice(github: GitHubServer, method: str, sta
 
 def test_what_is_unwell_for_a_moment_is_asked_again_within_bounds(github: GitHubServer) -> None:
     github.refuse("GET", 502, path="/pulls/", times=2)
-    github.refuse("GET", 429, path="/comments", times=1)
     assert post_comment(to(github), "first", head=HEAD).delivery is Delivery.CREATED
     github.refuse("GET", 502, path="/pulls/")
     before = len(github.requests)
     with pytest.raises(CannotPost, match="502"):
         post_comment(to(github), "second", head=HEAD)
-    assert len(github.requests) - before == 5  # the repository, then the pull request and three repetitions
+    assert len(github.requests) - before == 6  # comments, the writer, then the pull request and three repetitions
 
 
 def test_a_comment_is_never_created_twice(github: GitHubServer) -> None:
