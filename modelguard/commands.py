@@ -57,6 +57,7 @@ def audit(options: argparse.Namespace) -> Result:
             max_download=options.max_download,
             activations=options.activations,
             registry=options.registry,
+            whole=options.whole,
             progress=progress,
         )
         report = pipeline.audit(request)

@@ -148,6 +148,7 @@ def _notes(files: tuple[ChangedFile, ...], models: tuple[ModelChange, ...], rule
 def _command(request: AuditRequest, base: str, head: str) -> str:
     """The exact command that repeats this audit in a clone."""
     words = ["modelguard", "audit", "--base", base, "--head", head]
+    words += ["--whole"] if request.whole else []
     words += ["--policy", str(request.policy_file)] if request.policy_file else []
     words += ["--registry", request.registry if "://" not in request.registry else "REGISTRY"] if request.registry else []
     words += ["--offline"] if request.offline else []

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelguard.errors import BadRequest, CannotPost, ExitCode
-from modelguard.github.api import Destination
+from modelguard.github.api import Api, Destination
 from modelguard.github.bodies import MAX_BODY, within_limit
-from modelguard.github.comment import Delivery, marker, post_comment
+from modelguard.github.comment import Delivery, Message, Posted, deliver, marker, post_comment
 from modelguard.github.job import MAX_SUMMARY_BYTES, annotation, append_outputs, append_summary
+from modelguard.types.findings import Verdict
 from tests.servers.github import GitHubServer
 
 HEAD, NEWER, OLDER = "a" * 40, "c" * 40, "d" * 40
@@ -213,3 +214,47 @@ def test_an_annotation_is_one_command() -> None:
     assert line.startswith("::error file=models/a%2Cb.safetensors,title=a%3Ab%2Cc::50%25 of\\x0ax ")
     assert "##[" not in line
     assert annotation("warning", "m", title="t") == "::warning title=t::m"
+
+
+def said(github: GitHubServer, **more: object) -> Posted:
+    api = Api(to(github))
+    try:
+        return deliver(api, Message(**{"body": "the report", "head": github.pulls[7].head, **more}))  # type: ignore[arg-type]
+    finally:
+        api.close()
+
+
+def test_the_previous_verdict_and_its_commit_stay_readable(github: GitHubServer) -> None:
+    said(github, verdict=Verdict.INCONSISTENT)
+    assert "previous" not in github.comments(7)[0].body
+    github.add_pull(7, head=NEWER)
+    assert said(github, verdict=Verdict.CONSISTENT).delivery is Delivery.UPDATED
+    (comment,) = github.comments(7)
+    assert comment.body.endswith("<sub>Updated for cccccccccccc; the previous verdict, on aaaaaaaaaaaa, was ❌ inconsistent.</sub>")
+    assert said(github, verdict=Verdict.CONSISTENT).delivery is Delivery.UNCHANGED  # a run that is repeated says nothing new
+    github.add_pull(7, head=OLDER)
+    said(github, verdict=Verdict.CANNOT_DETERMINE)
+    assert comment.body.endswith("on cccccccccccc, was ✅ consistent.</sub>")
+    assert (comment.edits, len(github.comments(7))) == (2, 1)
+
+
+def test_a_run_whose_commit_is_not_the_head_any_more_writes_nothing(github: GitHubServer) -> None:
+    assert said(github, head=OLDER).delivery is Delivery.SUPERSEDED
+    assert not github.comments(7)
+
+
+def test_a_comment_that_is_no_longer_wanted_is_one_line(github: GitHubServer) -> None:
+    assert said(github, collapsed="no model files changed", create=False).delivery is Delivery.NOT_WANTED
+    said(github, verdict=Verdict.INCONSISTENT)
+    github.add_pull(7, head=NEWER)
+    said(github, collapsed="no model files changed", create=False, verdict=Verdict.CONSISTENT)
+    (comment,) = github.comments(7)
+    assert "the report" not in comment.body
+    assert comment.body.splitlines()[1] == "no model files changed"
+    assert "was ❌ inconsistent" in comment.body
+
+
+def test_each_identity_has_a_comment_of_its_own(github: GitHubServer) -> None:
+    for identity in ("chat", "vision", "chat"):
+        said(github, identity=identity)
+    assert [comment.body.split()[2] for comment in github.comments(7)] == ["id=chat", "id=vision"]

@@ -12,7 +12,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from urllib.parse import parse_qs, urlsplit
@@ -20,77 +19,12 @@ from urllib.parse import parse_qs, urlsplit
 from tests.servers import github_documents as documents
 from tests.servers.github_description import description
 from tests.servers.github_graphql import answer_query
+from tests.servers.github_state import Answer, Comment, Fault, Pull, Request
+
+__all__ = ["Answer", "Fault", "GitHubServer"]
 
 MAX_BODY = 65_536
 MESSAGES = {403: "Resource not accessible by integration", 422: "Validation Failed", 429: "API rate limit exceeded", 502: "Server Error"}
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request as it came."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    body: object
-
-    @property
-    def text(self) -> str:
-        return str(self.body["body"]) if isinstance(self.body, dict) else ""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One answer to give."""
-
-    status: int
-    body: object
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fault:
-    """What goes wrong with the requests of a method whose path holds `path`, `times` times.
-
-    `before` changes the world first. `done` has the request take effect although its answer is lost. Without an `answer` the connection
-    breaks, after `stall` seconds; `raw` is sent as the body of an answer with the status 200.
-    """
-
-    method: str
-    path: str = ""
-    answer: Answer | None = None
-    raw: bytes | None = None
-    stall: float = 0.0
-    done: bool = False
-    before: Callable[[GitHubServer], None] | None = None
-    goes_on: bool = False
-    times: int = 1 << 30
-
-
-@dataclass
-class Comment:
-    """One comment: on the conversation, or with a `path` on a file of the pull request."""
-
-    id: int
-    number: int
-    login: str
-    body: str
-    edits: int = 0
-    path: str = ""
-    commit: str = ""
-    resolved: bool = False
-    answers: str = ""
-
-
-@dataclass
-class Pull:
-    """One pull request; `files` are those that it changes (None: any)."""
-
-    number: int
-    head: str
-    base: str
-    head_repository: str
-    files: tuple[str, ...] | None = None
 
 
 class GitHubServer:
@@ -224,7 +158,7 @@ class GitHubServer:
         """Pull requests; `head` (owner:branch) keeps those from that owner (every branch here is called topic)."""
         owner, _, branch = request.query.get("head", ":").partition(":")
         kept = [pull for pull in self.pulls.values() if pull.head_repository.partition("/")[0] == owner and branch == "topic"]
-        return Answer(200, [self._pull_document(pull, listed=True) for pull in kept])
+        return Answer(200, [self._pull_document(pull) for pull in kept])
 
     def _list(self, request: Request, number: int) -> Answer:
         """A page, with the Link header by which the next one is found. A client may ask for at most 100 a page; we give fewer."""
@@ -252,7 +186,7 @@ class GitHubServer:
         known = pull.files is None or body.get("path") in pull.files
         if body.get("subject_type") != "file" or not known or body.get("commit_id") != pull.head:
             error = {"resource": "PullRequestReviewComment", "code": "custom", "field": "pull_request_review_thread.path"}
-            return Answer(422, {"message": MESSAGES[422], "errors": [error]})
+            return Answer(422, {"message": MESSAGES[422], "documentation_url": "https://docs.github.com/rest", "errors": [error]})
         made = self.add_comment(number, request.text, self.writer, str(body["path"]), str(body["commit_id"]))
         return _too_long(request) or Answer(201, self._comment_document(made))
 
@@ -278,8 +212,8 @@ class GitHubServer:
                 return fault
         return None
 
-    def _pull_document(self, pull: Pull, *, listed: bool = False) -> dict[str, object]:
-        return documents.pull(self.url, self.repository, pull.number, pull.head, pull.base, pull.head_repository, listed=listed)
+    def _pull_document(self, pull: Pull) -> dict[str, object]:
+        return documents.pull(self.url, self.repository, pull.number, pull.head, pull.base, pull.head_repository)
 
     def _comment_document(self, item: Comment) -> dict[str, object]:
         if item.path:
@@ -339,4 +273,4 @@ def _too_long(request: Request) -> Answer | None:
     if request.text.strip() and len(request.text) <= MAX_BODY:
         return None
     errors = [{"resource": "IssueComment", "code": "unprocessable", "field": "data", "message": "Body is too long or blank"}]
-    return Answer(422, {"message": MESSAGES[422], "errors": errors})
+    return Answer(422, {"message": MESSAGES[422], "documentation_url": "https://docs.github.com/rest", "errors": errors})

@@ -34,8 +34,8 @@ def user(url: str, login: str) -> dict[str, object]:
     }
 
 
-def pull(url: str, repository: str, number: int, head: str, base: str, head_repository: str, *, listed: bool = False) -> dict[str, object]:
-    """A pull request, or its shorter form in a list."""
+def pull(url: str, repository: str, number: int, head: str, base: str, head_repository: str) -> dict[str, object]:
+    """A pull request."""
     api = f"{url}/repos/{repository}"
     ours: dict[str, object] = {
         "id": number,
@@ -49,10 +49,7 @@ def pull(url: str, repository: str, number: int, head: str, base: str, head_repo
         "head": {"ref": "topic", "sha": head, "label": "x:topic", "repo": {"full_name": head_repository}},
         "base": {"ref": "main", "sha": base, "label": "org:main", "repo": {"full_name": repository}},
     }
-    if not listed:
-        return merged("pull-request", ours)
-    found = description()
-    return _over(_first(found.example("pull-request-simple-items") if found else {}), ours)
+    return merged("pull-request", ours)  # a list's shorter form is part of it
 
 
 def issue_comment(url: str, repository: str, identifier: int, number: int, login: str, body: str) -> dict[str, object]:
@@ -111,7 +108,3 @@ def _over(example: dict[str, object], ours: Mapping[str, object]) -> dict[str, o
         before = laid.get(key)
         laid[key] = _over(before, value) if isinstance(before, dict) and isinstance(value, Mapping) else value
     return laid
-
-
-def _first(example: object) -> dict[str, object]:
-    return dict(example[0]) if isinstance(example, list) and example else dict(example) if isinstance(example, dict) else {}

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 from graphql import FieldNode, ObjectValueNode, OperationDefinitionNode, VariableNode, parse
 
 from tests.servers.github_description import graphql_faults
+from tests.servers.github_state import Answer, Comment, Request
 
 if TYPE_CHECKING:
-    from tests.servers.github import Answer, Comment, GitHubServer, Request
+    from tests.servers.github import GitHubServer
 
 
 def answer_query(github: GitHubServer, request: Request) -> Answer:
     """The answer to a query or a mutation, after it was held against GitHub's schema."""
-    from tests.servers.github import Answer
-
     body = request.body if isinstance(request.body, dict) else {}
     query, variables = str(body.get("query", "")), dict(body.get("variables") or {})
     github.violations += graphql_faults(query)
