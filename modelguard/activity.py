@@ -17,7 +17,9 @@ OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 class Activity:
     """The commits to hold against each other, and the pull request to answer on (None: there is none).
 
-    `base` is "" when the event leaves nothing to look at (a deleted branch, a new branch without new commits).
+    `base` is "" when the event leaves nothing to look at (a deleted branch, a new branch without new commits). `whole` asks for every
+    model of `head`, not for a change: `base` is then `head`. `branch` (owner:name) is set where the event does not say which pull
+    request it belongs to: the one that GitHub lists for that branch, if it stands at `head`.
     """
 
     event: str
@@ -25,18 +27,27 @@ class Activity:
     head: str
     number: int | None = None
     fork: bool = False
+    whole: bool = False
+    branch: str = ""
 
     @property
     def idle(self) -> bool:
-        return not self.base
+        return not self.base and not self.branch
 
 
-def activity(event_name: str, payload: Payload) -> Activity:
-    """What an event asks for. Raises BadRequest for events that name no two commits, with what to trigger on instead."""
+def activity(event_name: str, payload: Payload, sha: str = "") -> Activity:
+    """What an event asks for. Raises BadRequest for events that name no two commits, with what to trigger on instead.
+
+    `sha` is the commit of the default branch that GitHub runs a `schedule` on: its payload names none.
+    """
+    if event_name == "schedule":
+        commit = _object_id(sha, event_name, "GITHUB_SHA")
+        return Activity(event=event_name, base=commit, head=commit, whole=True)
     read = _READERS.get(event_name)
     if read is None:
         raise BadRequest(
-            f"the event {event_name!a} names no change to audit", advice=f"trigger the workflow on one of {', '.join(_READERS)}"
+            f"the event {event_name!a} names no change to audit",
+            advice=f"trigger the workflow on one of {', '.join((*_READERS, 'schedule'))}",
         )
     return read(event_name, payload)
 
@@ -44,10 +55,39 @@ def activity(event_name: str, payload: Payload) -> Activity:
 def _pull_request(event: str, payload: Payload) -> Activity:
     pull = _object(payload, "pull_request", event)
     base, head = _object(pull, "base", event), _object(pull, "head", event)
-    number = pull.get("number")
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise _incomplete(event, "pull_request.number")
+    number = _number(pull.get("number"), event, "pull_request.number")
     return Activity(event=event, base=_sha(base, event), head=_sha(head, event), number=number, fork=_name(head) != _name(base))
+
+
+def _merge_group(event: str, payload: Payload) -> Activity:
+    """A queue's group of pull requests, merged on a branch of its own. There is no single pull request to answer on."""
+    if payload.get("action") == "destroyed":
+        return Activity(event=event, base="", head="")
+    group = _object(payload, "merge_group", event)
+    return Activity(
+        event=event, base=_object_id(group.get("base_sha"), event, "base_sha"), head=_object_id(group.get("head_sha"), event, "head_sha")
+    )
+
+
+def _workflow_run(event: str, payload: Payload) -> Activity:
+    """The second stage: of the first one only the event is believed. Forks' pull requests are not listed in it, and are looked up."""
+    run = _object(payload, "workflow_run", event)
+    if run.get("event") not in ("pull_request", "pull_request_target"):
+        raise BadRequest(f"{event}: the run that ended was not one of a pull request", advice="start it with `on: pull_request`")
+    head = _object_id(run.get("head_sha"), event, "head_sha")
+    ours, theirs = _name({"repo": payload.get("repository")}), _name({"repo": run.get("head_repository")})
+    listed = run.get("pull_requests")
+    pulls = [pull for pull in listed if isinstance(pull, dict)] if isinstance(listed, list) else []
+    standing = [pull for pull in pulls if _object(pull, "head", event).get("sha") == head]
+    if len(standing) == 1:
+        number = _number(standing[0].get("number"), event, "pull_requests.number")
+        base = _sha(_object(standing[0], "base", event), event)
+        return Activity(event=event, base=base, head=head, number=number, fork=ours != theirs)
+    branch = run.get("head_branch")
+    owner = theirs.partition("/")[0] if isinstance(theirs, str) else ""
+    if not owner or not isinstance(branch, str) or not branch:
+        raise _incomplete(event, "head_branch")
+    return Activity(event=event, base="", head=head, fork=ours != theirs, branch=f"{owner}:{branch}")
 
 
 def _push(event: str, payload: Payload) -> Activity:
@@ -85,8 +125,10 @@ def _dispatch(event: str, payload: Payload) -> Activity:
 _READERS: Mapping[str, Callable[[str, Payload], Activity]] = {
     "pull_request": _pull_request,
     "pull_request_target": _pull_request,
+    "merge_group": _merge_group,
     "push": _push,
     "workflow_dispatch": _dispatch,
+    "workflow_run": _workflow_run,
 }
 
 
@@ -105,6 +147,12 @@ def _object_id(value: object, event: str, key: str) -> str:
     """A full object id: a branch's name would be read anew by git, and may be anything."""
     if not isinstance(value, str) or OBJECT_ID.fullmatch(value) is None:
         raise BadRequest(f"{event}: {key} is no full commit id", advice="give 40 (SHA-1) or 64 (SHA-256) lower-case hex digits")
+    return value
+
+
+def _number(value: object, event: str, key: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise _incomplete(event, key)
     return value
 
 

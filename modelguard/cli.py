@@ -126,9 +126,10 @@ def _audit(commands: argparse._SubParsersAction[_Parser]) -> None:
     lfs = "Git LFS objects that are not at hand come from this server (https://host/org/name.git/info/lfs; MODELGUARD_LFS_TOKEN)"
     command.add_argument("--lfs-url", metavar="URL", help=lfs)
     command.add_argument("--registry", metavar="URL", help="known models, instead of the policy's registry: a file or postgresql://…")
-    command.add_argument("--out", type=Path, metavar="DIR", help="write report.json and comment.md there")
+    command.add_argument("--whole", action="store_true", help="audit every model of HEAD, changed or not; policy is still read from BASE")
+    command.add_argument("--out", type=Path, metavar="DIR", help="write report.json, .sarif, .html and comment.md there")
     _reach(command)
-    _format(command, "terminal", "markdown", "json")
+    _format(command, "terminal", "markdown", "json", "sarif", "html")
 
 
 def _compare(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -146,7 +147,7 @@ def _compare(commands: argparse._SubParsersAction[_Parser]) -> None:
     _store(command)
     command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")
     _reach(command)
-    _format(command, "terminal", "json")
+    _format(command, "terminal", "json", "html")
 
 
 def _log(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -160,7 +161,7 @@ def _log(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--policy", type=Path, metavar="FILE", help="a policy file")
     command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")
     _reach(command)
-    _format(command, "terminal", "json")
+    _format(command, "terminal", "json", "html")
 
 
 def _evals(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from modelguard import pipeline
+from modelguard import pipeline, report_files
 from modelguard.attempt import attempt
 from modelguard.blobs.base import SMALL_FILE_BYTES, Folder, read_small
 from modelguard.blobs.lfs_remote import OWN_TOKEN, store_at
@@ -23,6 +23,7 @@ from modelguard.checks.base import all_checks, select
 from modelguard.errors import BadRequest, CannotPost, ExitCode
 from modelguard.eval_commands import check_evals
 from modelguard.evidence import facts
+from modelguard.exhibits import compared as pictures
 from modelguard.exhibits import exhibits
 from modelguard.fingerprint.both_networks import run_both
 from modelguard.fingerprint.compare import compare
@@ -38,7 +39,7 @@ from modelguard.policy import Policy, default, parse
 from modelguard.progress import shown
 from modelguard.references import REGISTRY, Reach, open_reference
 from modelguard.registry_commands import by_sketch, registry
-from modelguard.render import json_v1, markdown, terminal
+from modelguard.render import html, json_v1, markdown, terminal
 from modelguard.types.displacement import Displacement
 from modelguard.types.findings import Missing
 from modelguard.types.logs import TrainingLog
@@ -64,6 +65,7 @@ def audit(options: argparse.Namespace) -> Result:
             activations=options.activations,
             registry=options.registry,
             lfs=store_at(options.lfs_url, os.environ.get(OWN_TOKEN, ""), os.environ) if options.lfs_url else None,
+            whole=options.whole,
             progress=progress,
         )
         report = pipeline.audit(request)
@@ -81,11 +83,10 @@ def push(commits: tuple[str, str], options: argparse.Namespace) -> Result:
 
 
 def write_reports(report: Report, directory: Path) -> None:
-    """Writes report.json and comment.md. Raises CannotPost."""
+    """Writes report.json, report.sarif, report.html and comment.md. Raises CannotPost."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "report.json").write_text(json_v1.dumps(json_v1.audit_document(report)), encoding="utf-8")
-        (directory / "comment.md").write_text(markdown.comment(report), encoding="utf-8")
+        report_files.write(report, directory)
+        report_files.write_file(directory / "comment.md", markdown.comment(report))
     except OSError as error:
         raise CannotPost(f"{directory}: {error.strerror}", advice="check --out") from error
 
@@ -133,6 +134,8 @@ def check_logs(options: argparse.Namespace) -> Result:
     verdict = decide(outcome, rules)
     if options.format == "json":
         text = json_v1.dumps(json_v1.log_document(None if isinstance(log, Missing) else log, outcome, verdict))
+    elif options.format == "html":
+        text = html.log_page(outcome, verdict, exhibits(evidence))
     else:
         text = terminal.log(outcome, verdict, exhibits(evidence), width=_width(), colour=_colour())
     return EXIT_CODES[verdict], text
@@ -222,13 +225,19 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], Result]] = {
 def _compared(compared: Comparison, options: argparse.Namespace, more: dict[str, object]) -> Result:
     if options.format == "json":
         return ExitCode.CONSISTENT, json_v1.dumps(json_v1.compare_document(compared) | more)
+    if options.format == "html":
+        return ExitCode.CONSISTENT, html.compare_page(compared, pictures(compared))
     return ExitCode.CONSISTENT, terminal.comparison(compared, width=_width(), colour=_colour())
 
 
 def _shown(report: Report, form: str) -> str:
-    if form == "json":
-        return json_v1.dumps(json_v1.audit_document(report))
-    return markdown.comment(report) if form == "markdown" else terminal.report(report, width=_width(), colour=_colour())
+    written: Mapping[str, Callable[[Report], str]] = {
+        "json": lambda report: json_v1.dumps(json_v1.audit_document(report)),
+        "markdown": markdown.comment,
+        "sarif": report_files.as_sarif,
+        "html": html.page,
+    }
+    return written[form](report) if form in written else terminal.report(report, width=_width(), colour=_colour())
 
 
 def _policy(file: Path | None) -> Policy:

@@ -190,6 +190,7 @@ def _server_notes(world: World, files: tuple[ChangedFile, ...]) -> tuple[str, ..
 def _command(request: AuditRequest, base: str, head: str) -> str:
     """The exact command that repeats this audit in a clone."""
     words = ["modelguard", "audit", "--base", base, "--head", head]
+    words += ["--whole"] if request.whole else []
     words += ["--policy", str(request.policy_file)] if request.policy_file else []
     words += ["--policy", "ORGANISATION.yml"] if request.organisation else []
     words += ["--registry", request.registry if "://" not in request.registry else "REGISTRY"] if request.registry else []

@@ -10,15 +10,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 from safetensors.numpy import save
 
-from modelguard import action
+from modelguard import action, delivery
+from modelguard.activity import Activity
 from modelguard.errors import BadRequest, ExitCode
 from modelguard.policy import default
+from modelguard.step import Step
 from modelguard.types.findings import Absence, Claim, Finding, Level, Status, Verdict, found, ok
 from modelguard.types.report import ModelReport, Report
 from modelguard.verdict import EXIT_CODES
@@ -98,7 +101,7 @@ class Job:
         return runner.outputs(Path(self.environ["GITHUB_OUTPUT"]).read_text())
 
     @property
-    def document(self) -> dict[str, object]:
+    def document(self) -> dict[str, Any]:
         return dict(json.loads((self.temp / "modelguard/report.json").read_text()))
 
 
@@ -173,6 +176,8 @@ def test_fail_on_decides_what_fails(verdict: Verdict, findings: tuple[Finding, .
         ("MAX-DOWNLOAD", "-1"),
         ("CONFIGURATION", "x"),
         ("POLICY-TOKENS", "x"),
+        ("ID", "a b"),
+        ("ID", "-->"),
         ("FAIL_ON", "never"),
         ("ARGS", "--help"),
     ],
@@ -217,7 +222,11 @@ def test_a_model_is_audited_and_said_so_everywhere(job: Job, capsys: pytest.Capt
     assert outputs["comment-url"].endswith(f"#issuecomment-{comment.id}")
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", outputs["policy-digest"])
     assert outputs["findings-count"].isdecimal()
-    assert comment.body.startswith(f"<!-- modelguard:comment id=default head={head} -->\n")
+    assert comment.body.startswith(f"<!-- modelguard:comment id=default head={head} verdict={outputs['verdict']} -->\n")
+    page, results = Path(outputs["html-path"]).read_text(), json.loads(Path(outputs["sarif-path"]).read_text())
+    assert page.startswith("<!doctype html>")
+    assert head[:12] in page
+    assert results["runs"][0]["properties"]["verdict"] == outputs["verdict"]
     summary = Path(job.environ["GITHUB_STEP_SUMMARY"]).read_text()
     assert summary.strip() == (job.temp / "modelguard/report.md").read_text().strip()
     assert summary.strip() in comment.body
@@ -288,6 +297,79 @@ def test_a_push_without_new_commits_has_nothing_to_look_at(job: Job) -> None:
     assert job.outputs["findings-count"] == "0"
 
 
+def test_a_merge_group_is_audited_and_answers_on_no_pull_request(job: Job) -> None:
+    head = commit(job.repo, {"models/m.safetensors": weights(1)})
+    job.event({"action": "checks_requested", "merge_group": {"base_sha": job.base, "head_sha": head}})
+    job.environ["GITHUB_EVENT_NAME"] = "merge_group"
+    code = job.run()
+    assert code == EXIT_CODES[Verdict(job.outputs["verdict"])]
+    assert [model["subject"] for model in job.document["models"]] == ["models/m.safetensors"]
+    assert not job.github.requests
+
+
+def test_a_schedule_audits_every_model_of_the_default_branch(job: Job) -> None:
+    commit(job.repo, {"models/a.safetensors": weights(1)})
+    commit(job.repo, {"models/b.safetensors": weights(2)})
+    job.environ["GITHUB_SHA"] = commit(job.repo, {"README.md": b"# Now\n"})
+    job.event({"schedule": "0 3 * * 1"})
+    job.environ["GITHUB_EVENT_NAME"] = "schedule"
+    assert job.run() in (1, 2)
+    assert sorted(model["subject"] for model in job.document["models"]) == ["models/a.safetensors", "models/b.safetensors"]
+    assert "--whole" in str(job.document["reproduce"])
+
+
+def second_stage(job: Job, head: str) -> None:
+    """The event of a fork's first stage that ended."""
+    run = {"event": "pull_request", "head_sha": head, "head_branch": "topic", "head_repository": {"full_name": "someone/models"}}
+    job.event({"repository": {"full_name": job.github.repository}, "workflow_run": {**run, "pull_requests": []}})
+    job.environ["GITHUB_EVENT_NAME"] = "workflow_run"
+
+
+def test_the_second_stage_finds_the_forks_pull_request_and_comments(job: Job) -> None:
+    head = job.change({"models/m.safetensors": weights(1)}, fork=True)
+    second_stage(job, head)
+    assert job.run() == EXIT_CODES[Verdict(job.outputs["verdict"])]
+    (comment,) = job.github.comments(7)
+    assert f"head={head}" in comment.body
+
+
+def test_the_second_stage_of_a_commit_that_no_pull_request_stands_at_says_so(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    head = job.change({"models/m.safetensors": weights(1)}, fork=True)
+    second_stage(job, head)
+    job.github.add_pull(7, head="c" * 40, fork=True)
+    assert job.run() == ExitCode.CANNOT_DETERMINE
+    (error,) = runner.run(capsys.readouterr().out)
+    assert "stand at" in error.data
+    assert job.run(github_token="") == ExitCode.BAD_REQUEST
+    assert not job.github.comments(7)
+
+
+def test_what_blocks_has_a_review_thread_until_it_is_gone(job: Job) -> None:
+    doing = Activity(event="pull_request", base="b" * 40, head="a" * 40, number=7)
+    job.github.add_pull(7, head="a" * 40)
+    wish = delivery.Wish(token=TOKEN, comment="")
+    delivery.deliver(report(Verdict.INCONSISTENT, HIGH, HIGH, LOW, WAIVED, OPEN), doing, wish, Step(job.environ))
+    (thread,) = job.github.threads(7)  # two findings of one rule on one subject share it; what does not block has none
+    assert thread.path == "models/m.safetensors"
+    assert thread.body.count("do not support the declared base") == 2
+    assert "small thing" not in thread.body
+    delivery.deliver(report(Verdict.CONSISTENT, FINE), doing, wish, Step(job.environ))
+    assert thread.resolved
+    assert len(job.github.threads(7)) == 1
+
+
+def test_a_pull_request_that_stops_touching_models_keeps_one_line(job: Job) -> None:
+    job.change({"models/m.safetensors": weights(1)})
+    job.run()
+    git(job.repo, "rm", "--quiet", "models/m.safetensors")
+    head = job.change({"src/main.py": b"pass\n"})
+    assert job.run() == 0
+    (comment,) = job.github.comments(7)
+    assert comment.body.splitlines()[1] == f"✅ modelguard: no model files changed as of `{head[:12]}`."
+    assert "the previous verdict" in comment.body
+    assert len(job.github.requests) <= 12
+
+
 @pytest.mark.parametrize("content", [None, b"", b"[]", b"{", b"\xff", b"[" * 100_000])
 def test_an_event_that_cannot_be_read_is_a_bad_request(job: Job, content: bytes | None) -> None:
     path = Path(job.environ["GITHUB_EVENT_PATH"])
@@ -331,7 +413,7 @@ def test_a_planted_link_is_replaced_not_followed(job: Job, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("count", [0, 1, 10, 11, 40])
 def test_blocking_findings_are_annotated_up_to_ten(count: int) -> None:
-    lines = list(action.blocking_annotations(report(Verdict.INCONSISTENT, *[HIGH] * count, LOW, WAIVED, FINE, OPEN)))
+    lines = list(delivery.blocking_annotations(report(Verdict.INCONSISTENT, *[HIGH] * count, LOW, WAIVED, FINE, OPEN)))
     commands = [command for line in lines for command in runner.parse(line)]
     assert len(lines) == len(commands) == min(count, 10)
     assert all(command.name == "error" for command in commands)
@@ -353,7 +435,7 @@ def test_blocking_findings_are_annotated_up_to_ten(count: int) -> None:
     ],
 )
 def test_when_a_comment_is_begun(wish: str, verdict: Verdict, findings: tuple[Finding, ...], expected: bool) -> None:
-    assert action.worth_a_comment(report(verdict, *findings), wish) is expected
+    assert delivery.worth_a_comment(report(verdict, *findings), wish) is expected
 
 
 def entrypoint(*options: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -382,7 +464,15 @@ def test_action_yml_lists_exactly_what_is_implemented() -> None:
     assert set(document["inputs"]) == set(action.INPUTS)
     assert not any("default" in entry for entry in document["inputs"].values())
     assert all(entry["description"] and entry["required"] is False for entry in document["inputs"].values())
-    assert list(document["outputs"]) == ["verdict", "findings-count", "report-path", "policy-digest", "comment-url"]
+    assert list(document["outputs"]) == [
+        "verdict",
+        "findings-count",
+        "report-path",
+        "sarif-path",
+        "html-path",
+        "policy-digest",
+        "comment-url",
+    ]
     assert document["runs"] == {"using": "docker", "image": "Dockerfile"}
 
 

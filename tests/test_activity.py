@@ -56,7 +56,54 @@ def test_a_run_by_hand_names_its_commits_as_inputs() -> None:
         assert "inputs `base` and `head`" in caught.value.advice
 
 
-@pytest.mark.parametrize("event", ["", "issue_comment", "schedule", "merge_group", "x\n::error::y"])
+def test_a_merge_group_is_held_against_what_the_queue_builds_on() -> None:
+    group = {"head_sha": HEAD, "head_ref": "refs/heads/gh-readonly-queue/main/pr-7-x", "base_sha": BASE, "base_ref": "refs/heads/main"}
+    asked = activity("merge_group", {"action": "checks_requested", "merge_group": group})
+    assert asked == Activity(event="merge_group", base=BASE, head=HEAD)
+    assert activity("merge_group", {"action": "destroyed", "reason": "merged", "merge_group": group}).idle
+    for wrong in ({}, {"head_sha": HEAD}, {"head_sha": "main", "base_sha": BASE}):
+        with pytest.raises(BadRequest):
+            activity("merge_group", {"merge_group": wrong})
+
+
+def test_a_schedule_looks_at_everything_on_the_default_branch() -> None:
+    asked = activity("schedule", {"schedule": "0 3 * * 1", "repository": {"default_branch": "main"}}, HEAD)
+    assert (asked.base, asked.head, asked.whole, asked.number) == (HEAD, HEAD, True, None)
+    for wrong in ("", "main", HEAD[:-1]):
+        with pytest.raises(BadRequest, match="GITHUB_SHA"):
+            activity("schedule", {"schedule": "0 3 * * 1"}, wrong)
+
+
+def ended(**run: object) -> dict[str, object]:
+    """A `workflow_run` event; from a fork, GitHub lists no pull request in it."""
+    standing = {"event": "pull_request", "head_sha": HEAD, "head_branch": "topic", "pull_requests": []}
+    theirs = {"head_repository": {"full_name": "someone/models"}}
+    return {"action": "completed", "repository": {"full_name": "org/models"}, "workflow_run": {**standing, **theirs, **run}}
+
+
+def listed(number: object = 7, head: str = HEAD) -> dict[str, object]:
+    return {"number": number, "head": {"ref": "topic", "sha": head}, "base": {"ref": "main", "sha": BASE}}
+
+
+def test_the_second_stage_takes_the_pull_request_that_stands_at_the_runs_commit() -> None:
+    ours = {"head_repository": {"full_name": "org/models"}}
+    asked = activity("workflow_run", ended(pull_requests=[listed(8, NONE), listed()], **ours))
+    assert asked == Activity(event="workflow_run", base=BASE, head=HEAD, number=7)
+    for pulls in ([], None, [listed(head=NONE)], [listed(7), listed(8)]):
+        fork = activity("workflow_run", ended(pull_requests=pulls))
+        assert fork == Activity(event="workflow_run", base="", head=HEAD, fork=True, branch="someone:topic")
+        assert not fork.idle
+
+
+@pytest.mark.parametrize(
+    "run", [{"event": "push"}, {"head_sha": "main"}, {"head_repository": None}, {"head_branch": None}, {"pull_requests": [listed("7")]}]
+)
+def test_a_second_stage_that_does_not_say_what_it_is_about_is_refused(run: dict[str, object]) -> None:
+    with pytest.raises(BadRequest):
+        activity("workflow_run", ended(**run))
+
+
+@pytest.mark.parametrize("event", ["", "issue_comment", "release", "x\n::error::y"])
 def test_other_events_are_bad_requests_with_advice(event: str) -> None:
     with pytest.raises(BadRequest, match="names no change") as caught:
         activity(event, pull())
@@ -87,7 +134,27 @@ def test_a_number_is_a_number(number: object) -> None:
         activity("pull_request", pull(number=number))
 
 
-keys = st.sampled_from(["pull_request", "base", "head", "sha", "repo", "number", "before", "after", "commits", "inputs", "id"])
+keys = st.sampled_from(
+    [
+        "merge_group",
+        "workflow_run",
+        "base_sha",
+        "head_sha",
+        "pull_requests",
+        "event",
+        "pull_request",
+        "base",
+        "head",
+        "sha",
+        "repo",
+        "number",
+        "before",
+        "after",
+        "commits",
+        "inputs",
+        "id",
+    ]
+)
 values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5), st.sampled_from([BASE, HEAD, NONE])),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=4)),
@@ -95,7 +162,9 @@ values = st.recursive(
 )
 
 
-@given(st.sampled_from(["pull_request", "push", "workflow_dispatch"]), st.dictionaries(keys, values, max_size=4))
+@given(
+    st.sampled_from(["pull_request", "push", "workflow_dispatch", "merge_group", "workflow_run"]), st.dictionaries(keys, values, max_size=4)
+)
 def test_any_payload_is_understood_or_refused(event: str, payload: dict[str, object]) -> None:
     try:
         asked = activity(event, payload)

@@ -55,10 +55,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "org_rulesets",
         "staged",
         "eval_commands",
+        "delivery",
+        "report_files",
+        "step",
     ),
 )
 RIGHT_WING = ("checks", "verdict", "render", "github")
-RIGHT_WING_MAY = ("types", "errors", "discover", "attempt", "policy", "checks", "render")
+RIGHT_WING_MAY = ("types", "errors", "discover", "attempt", "policy", "checks", "render", "github")
 LAZY = ("torch", "transformers", "tokenizers", "scipy", "github", "huggingface_hub", "psycopg")
 PRINTERS = ("cli", "action")
 MAX_FILE_LINES = 300

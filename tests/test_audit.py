@@ -252,6 +252,8 @@ def test_reports_are_written_and_repeatable(place: Place, capsys: pytest.Capture
     _, document = audit(place, capsys, "--out", str(place.folder / "out"))
     assert json.loads((place.folder / "out" / "report.json").read_text()) | {"run": 0} == document | {"run": 0}
     assert "consistent" in (place.folder / "out" / "comment.md").read_text()
+    assert json.loads((place.folder / "out" / "report.sarif").read_text())["runs"][0]["properties"]["verdict"] == document["verdict"]
+    assert "modelguard: consistent" in (place.folder / "out" / "report.html").read_text()
     assert document["reproduce"].startswith("modelguard audit --base ")
 
 

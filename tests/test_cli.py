@@ -65,6 +65,26 @@ def test_compare_reads_a_commit(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         assert (code, json.loads(out)["relation"]) == (0, "identical")
 
 
+def test_pages_and_sarif_come_from_every_door_that_offers_them(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, pair: tuple[Path, Path]
+) -> None:
+    repository = Repository(tmp_path / "repository")
+    base = repository.commit({"README.md": "# Models\n"}, "Begin")
+    repository.commit({"models/m/model.safetensors": pair[0] / "model.safetensors"}, "Add")
+    asked = ("audit", "--repo", str(repository.path), "--base", base, "--head", "main", "--activations", "off", "--offline")
+    code, written, _ = run(capsys, *asked, "--format", "sarif")
+    assert json.loads(written)["version"] == "2.1.0"
+    assert run(capsys, *asked, "--format", "html")[0] == code
+    whole = ("audit", "--repo", str(repository.path), "--base", "main", "--head", "main", "--activations", "off", "--offline")
+    subjects = [len(json.loads(run(capsys, *whole, *more, "--format", "json")[1])["models"]) for more in ((), ("--whole",))]
+    assert subjects == [0, 1]
+    log = state(tmp_path, list(range(10, 101, 10)), 100)
+    for arguments in (("compare", str(pair[0]), str(pair[1])), ("log", str(log)), asked):
+        page = run(capsys, *arguments, "--format", "html")[1]
+        assert page.startswith("<!doctype html>")
+        assert "Content-Security-Policy" in page
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [

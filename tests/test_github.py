@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,18 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelguard.errors import BadRequest, CannotPost, ExitCode
-from modelguard.github import (
-    MAX_BODY,
-    MAX_SUMMARY_BYTES,
-    Delivery,
-    Destination,
-    annotation,
-    append_outputs,
-    append_summary,
-    marker,
-    post_comment,
-    within_limit,
-)
+from modelguard.github.api import Api, Destination
+from modelguard.github.bodies import MAX_BODY, within_limit
+from modelguard.github.comment import Delivery, Message, Posted, deliver, marker, post_comment
+from modelguard.github.job import MAX_SUMMARY_BYTES, annotation, append_outputs, append_summary
+from modelguard.types.findings import Verdict
 from tests.servers.github import GitHubServer
 
 HEAD, NEWER, OLDER = "a" * 40, "c" * 40, "d" * 40
@@ -33,7 +27,7 @@ def to(github: GitHubServer, number: int = 7) -> Destination:
 
 
 @pytest.fixture
-def github():
+def github() -> Iterator[GitHubServer]:
     with GitHubServer() as server:
         server.add_pull(7, head=HEAD)
         yield server
@@ -122,13 +116,12 @@ def test_refusals_are_reasons_with_advice(github: GitHubServer, method: str, sta
 
 def test_what_is_unwell_for_a_moment_is_asked_again_within_bounds(github: GitHubServer) -> None:
     github.refuse("GET", 502, path="/pulls/", times=2)
-    github.refuse("GET", 429, path="/comments", times=1)
     assert post_comment(to(github), "first", head=HEAD).delivery is Delivery.CREATED
     github.refuse("GET", 502, path="/pulls/")
     before = len(github.requests)
     with pytest.raises(CannotPost, match="502"):
         post_comment(to(github), "second", head=HEAD)
-    assert len(github.requests) - before == 5  # the repository, then the pull request and three repetitions
+    assert len(github.requests) - before == 6  # comments, the writer, then the pull request and three repetitions
 
 
 def test_a_comment_is_never_created_twice(github: GitHubServer) -> None:
@@ -221,3 +214,47 @@ def test_an_annotation_is_one_command() -> None:
     assert line.startswith("::error file=models/a%2Cb.safetensors,title=a%3Ab%2Cc::50%25 of\\x0ax ")
     assert "##[" not in line
     assert annotation("warning", "m", title="t") == "::warning title=t::m"
+
+
+def said(github: GitHubServer, **more: object) -> Posted:
+    api = Api(to(github))
+    try:
+        return deliver(api, Message(**{"body": "the report", "head": github.pulls[7].head, **more}))  # type: ignore[arg-type]
+    finally:
+        api.close()
+
+
+def test_the_previous_verdict_and_its_commit_stay_readable(github: GitHubServer) -> None:
+    said(github, verdict=Verdict.INCONSISTENT)
+    assert "previous" not in github.comments(7)[0].body
+    github.add_pull(7, head=NEWER)
+    assert said(github, verdict=Verdict.CONSISTENT).delivery is Delivery.UPDATED
+    (comment,) = github.comments(7)
+    assert comment.body.endswith("<sub>Updated for cccccccccccc; the previous verdict, on aaaaaaaaaaaa, was ❌ inconsistent.</sub>")
+    assert said(github, verdict=Verdict.CONSISTENT).delivery is Delivery.UNCHANGED  # a run that is repeated says nothing new
+    github.add_pull(7, head=OLDER)
+    said(github, verdict=Verdict.CANNOT_DETERMINE)
+    assert comment.body.endswith("on cccccccccccc, was ✅ consistent.</sub>")
+    assert (comment.edits, len(github.comments(7))) == (2, 1)
+
+
+def test_a_run_whose_commit_is_not_the_head_any_more_writes_nothing(github: GitHubServer) -> None:
+    assert said(github, head=OLDER).delivery is Delivery.SUPERSEDED
+    assert not github.comments(7)
+
+
+def test_a_comment_that_is_no_longer_wanted_is_one_line(github: GitHubServer) -> None:
+    assert said(github, collapsed="no model files changed", create=False).delivery is Delivery.NOT_WANTED
+    said(github, verdict=Verdict.INCONSISTENT)
+    github.add_pull(7, head=NEWER)
+    said(github, collapsed="no model files changed", create=False, verdict=Verdict.CONSISTENT)
+    (comment,) = github.comments(7)
+    assert "the report" not in comment.body
+    assert comment.body.splitlines()[1] == "no model files changed"
+    assert "was ❌ inconsistent" in comment.body
+
+
+def test_each_identity_has_a_comment_of_its_own(github: GitHubServer) -> None:
+    for identity in ("chat", "vision", "chat"):
+        said(github, identity=identity)
+    assert [comment.body.split()[2] for comment in github.comments(7)] == ["id=chat", "id=vision"]

@@ -34,6 +34,20 @@ def comment(report: Report, *, limit: int = 65_536) -> str:
     return f"{_title(report)}\n\nThe report is too long for a comment; it is in the job's artefacts.\n"
 
 
+def collapsed(report: Report) -> str:
+    """What is left of a comment when the pull request does not touch models any more: one line, and whatever else is noted."""
+    first, *rest = report.notes or (report.headline,)
+    line = f"{SIGNS[report.verdict]} modelguard: {prose(first)} as of {code(report.head[:12])}."
+    return "\n".join((line, *(f"\n> {prose(note)}" for note in rest[: ROW_LIMITS[2]]))) + "\n"
+
+
+def thread(findings: Sequence[Finding]) -> str:
+    """What a review thread says: findings of one rule on one subject."""
+    told = [line for finding in findings[: ROW_LIMITS[3]] for line in _found(finding)]
+    more = _left_out(len(findings), ROW_LIMITS[3], "findings")
+    return "\n".join((f"❌ modelguard on {code(findings[0].subject)}:\n", *told, *more)) + "\n"
+
+
 def _comment(report: Report, rows: int) -> Iterator[str]:
     yield _title(report)
     yield ""

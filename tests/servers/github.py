@@ -1,7 +1,8 @@
-"""A GitHub with state on the loopback interface: pull requests and their comments, as the REST description has them.
+"""A GitHub with state on the loopback interface: pull requests, their comments and review threads.
 
-It answers what PyGithub asks for posting a comment, refuses what GitHub refuses, and keeps a list of violations: requests
-that GitHub's description of its REST interface does not allow. Leaving the context with violations fails the test.
+Every request and every answer is held against GitHub's own OpenAPI description, and every query against its GraphQL schema, where
+those are installed (`tests/servers/github_description.py`). What they do not allow is a violation; leaving the context with violations
+fails the test. `Fault` scripts what may go wrong.
 """
 
 from __future__ import annotations
@@ -9,59 +10,21 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from urllib.parse import parse_qs, urlsplit
 
+from tests.servers import github_documents as documents
+from tests.servers.github_description import description
+from tests.servers.github_graphql import answer_query
+from tests.servers.github_state import Answer, Comment, Fault, Pull, Request
+
+__all__ = ["Answer", "Fault", "GitHubServer"]
+
 MAX_BODY = 65_536
-TIME = "2026-01-01T00:00:00Z"
 MESSAGES = {403: "Resource not accessible by integration", 422: "Validation Failed", 429: "API rate limit exceeded", 502: "Server Error"}
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request as it came."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    body: object
-
-    @property
-    def text(self) -> str:
-        return str(self.body["body"]) if isinstance(self.body, dict) else ""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One answer to give."""
-
-    status: int
-    body: object
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class Comment:
-    """One issue comment."""
-
-    id: int
-    number: int
-    login: str
-    body: str
-    edits: int = 0
-
-
-@dataclass
-class Pull:
-    """One pull request."""
-
-    number: int
-    head: str
-    base: str
-    head_repository: str
 
 
 class GitHubServer:
@@ -74,11 +37,12 @@ class GitHubServer:
         self, repository: str = "org/models", *, login: str | None = None, token: str = "a-token", page: int = 30, prefix: str = ""
     ) -> None:
         self.repository, self.login, self.token, self.page, self.prefix = repository, login, token, page, prefix
+        self.may_resolve = True
         self.requests: list[Request] = []
         self.violations: list[str] = []
         self.pulls: dict[int, Pull] = {}
-        self._comments: list[Comment] = []
-        self._refusals: list[tuple[str, str, int, int]] = []
+        self.everything: list[Comment] = []
+        self._faults: list[list[object]] = []
         self._lock = threading.RLock()
 
     def __enter__(self) -> GitHubServer:
@@ -108,46 +72,74 @@ class GitHubServer:
     def add_pull(self, number: int, *, head: str, base: str = "b" * 40, fork: bool = False) -> None:
         self.pulls[number] = Pull(number, head, base, "someone/models" if fork else self.repository)
 
-    def add_comment(self, number: int, body: str, login: str = "someone") -> Comment:
+    def add_comment(self, number: int, body: str, login: str = "someone", path: str = "", commit: str = "") -> Comment:
         with self._lock:
-            comment = Comment(1000 + len(self._comments), number, login, body)
-            self._comments.append(comment)
+            comment = Comment(1000 + len(self.everything), number, login, body, path=path, commit=commit)
+            self.everything.append(comment)
             return comment
 
     def comments(self, number: int) -> tuple[Comment, ...]:
+        """The conversation of a pull request."""
         with self._lock:
-            return tuple(comment for comment in self._comments if comment.number == number)
+            return tuple(comment for comment in self.everything if comment.number == number and not comment.path)
+
+    def threads(self, number: int) -> tuple[Comment, ...]:
+        """The first comments of its review threads."""
+        with self._lock:
+            return tuple(comment for comment in self.everything if comment.number == number and comment.path and not comment.answers)
 
     def refuse(self, method: str, status: int, *, path: str = "", times: int = 1 << 30) -> None:
         """Answers requests of a method, whose path holds `path`, with an error."""
-        self._refusals.append((method, path, status, times))
+        headers = {"Retry-After": "3600"} if status == 429 else {}
+        answer = Answer(status, {"message": MESSAGES.get(status, "refused")}, headers)
+        self.fail(Fault(method=method, path=path, answer=answer, times=times))
+
+    def fail(self, *faults: Fault) -> None:
+        """Scripts what goes wrong; the first fault that matches a request is taken."""
+        self._faults += [[fault, fault.times] for fault in faults]
 
     def allow(self) -> None:
-        """Takes every refusal back."""
-        self._refusals.clear()
+        """Takes every fault back."""
+        self._faults.clear()
 
     def made(self, method: str) -> tuple[Request, ...]:
-        return tuple(request for request in self.requests if request.method == method)
+        """The requests of a method; a GraphQL query, though posted, is none that writes."""
+        return tuple(request for request in self.requests if request.method == method and not request.path.endswith("/graphql"))
 
-    def answer(self, request: Request, headers: Mapping[str, str]) -> Answer:
+    def answer(self, request: Request, headers: Mapping[str, str]) -> Answer | Fault:
         with self._lock:
             self.requests.append(request)
-            refused = self._refused(request)
-            if refused:
-                return refused
+            fault = self._fault(request)
+            if fault and fault.before:
+                fault.before(self)
+            if fault and not (fault.done or fault.goes_on):
+                return fault.answer or fault
             if headers.get("authorization", "").partition(" ")[2] != self.token:
                 return Answer(401, {"message": "Bad credentials", "documentation_url": "https://docs.github.com/rest"})
-            return self._route(request, headers)
+            answer = self._checked(request, headers)
+            return (fault.answer or fault) if fault and fault.done else answer
+
+    def _checked(self, request: Request, headers: Mapping[str, str]) -> Answer:
+        """The answer, with request and answer held against the description."""
+        if request.path.endswith("/graphql"):
+            return answer_query(self, request)
+        found = description()
+        if found is not None:
+            self.violations += found.request_faults(request.method, request.path, request.query, request.body)
+        answer = self._route(request, headers)
+        if found is not None:
+            self.violations += found.answer_faults(request.method, request.path, answer.status, answer.body)
+        return answer
 
     def _route(self, request: Request, headers: Mapping[str, str]) -> Answer:
         repository = re.escape(self.repository)
         routes: tuple[tuple[str, str, Callable[..., Answer]], ...] = (
-            ("GET", "/user", self._user),
-            ("GET", rf"/repos/{repository}", self._repo),
+            ("GET", rf"/repos/{repository}/pulls", self._pulls),
             ("GET", rf"/repos/{repository}/pulls/(\d+)", self._pull),
-            ("GET", rf"/repos/{repository}/issues/(\d+)/comments", self._list),
+            ("GET", rf"/repos/{repository}/(?:issues|pulls)/(\d+)/comments", self._list),
             ("POST", rf"/repos/{repository}/issues/(\d+)/comments", self._create),
-            ("PATCH", rf"/repos/{repository}/issues/comments/(\d+)", self._update),
+            ("POST", rf"/repos/{repository}/pulls/(\d+)/comments", self._open),
+            ("PATCH", rf"/repos/{repository}/(?:issues|pulls)/comments/(\d+)", self._update),
         )
         if not headers.get("user-agent"):
             return Answer(403, {"message": "Request forbidden by administrative rules: a User-Agent is needed"})
@@ -158,26 +150,23 @@ class GitHubServer:
         self.violations.append(f"{request.method} {request.path}: no such operation here")
         return _not_found()
 
-    def _user(self, request: Request) -> Answer:
-        return Answer(403, {"message": MESSAGES[403]}) if self.login is None else Answer(200, self._user_document(self.login))
-
-    def _repo(self, request: Request) -> Answer:
-        address = f"{self.url}/repos/{self.repository}"
-        name = self.repository.partition("/")[2]
-        return Answer(200, {"id": 1, "name": name, "full_name": self.repository, "url": address, "private": False, "fork": False})
-
     def _pull(self, request: Request, number: int) -> Answer:
         pull = self.pulls.get(number)
         return Answer(200, self._pull_document(pull)) if pull else _not_found()
+
+    def _pulls(self, request: Request) -> Answer:
+        """Pull requests; `head` (owner:branch) keeps those from that owner (every branch here is called topic)."""
+        owner, _, branch = request.query.get("head", ":").partition(":")
+        kept = [pull for pull in self.pulls.values() if pull.head_repository.partition("/")[0] == owner and branch == "topic"]
+        return Answer(200, [self._pull_document(pull) for pull in kept])
 
     def _list(self, request: Request, number: int) -> Answer:
         """A page, with the Link header by which the next one is found. A client may ask for at most 100 a page; we give fewer."""
         if number not in self.pulls:
             return _not_found()
-        self._check_page(request)
         page = int(request.query.get("page", "1"))
         size = min(int(request.query.get("per_page", "30")), self.page)
-        everything = self.comments(number)
+        everything = self.comments(number) if "/issues/" in request.path else self.threads(number)
         here = everything[(page - 1) * size : page * size]
         last = max(1, -(-len(everything) // size))
         base = f"{self.url}{request.path}?per_page={size}"
@@ -187,14 +176,25 @@ class GitHubServer:
     def _create(self, request: Request, number: int) -> Answer:
         if number not in self.pulls:
             return _not_found()
-        refused = self._check_comment(request)
-        return refused or Answer(201, self._comment_document(self.add_comment(number, request.text, self.writer)))
+        return _too_long(request) or Answer(201, self._comment_document(self.add_comment(number, request.text, self.writer)))
+
+    def _open(self, request: Request, number: int) -> Answer:
+        """A review thread on a whole file; GitHub refuses files that the pull request does not change, and commits that are not its own."""
+        pull, body = self.pulls.get(number), request.body
+        if pull is None or not isinstance(body, dict):
+            return _not_found()
+        known = pull.files is None or body.get("path") in pull.files
+        if body.get("subject_type") != "file" or not known or body.get("commit_id") != pull.head:
+            error = {"resource": "PullRequestReviewComment", "code": "custom", "field": "pull_request_review_thread.path"}
+            return Answer(422, {"message": MESSAGES[422], "documentation_url": "https://docs.github.com/rest", "errors": [error]})
+        made = self.add_comment(number, request.text, self.writer, str(body["path"]), str(body["commit_id"]))
+        return _too_long(request) or Answer(201, self._comment_document(made))
 
     def _update(self, request: Request, identifier: int) -> Answer:
-        comment = next((comment for comment in self._comments if comment.id == identifier), None)
-        if comment is None:
+        comment = next((comment for comment in self.everything if comment.id == identifier), None)
+        if comment is None or bool(comment.path) != ("/pulls/" in request.path):
             return _not_found()
-        refused = self._check_comment(request)
+        refused = _too_long(request)
         if refused:
             return refused
         if comment.login != self.writer:
@@ -202,64 +202,24 @@ class GitHubServer:
         comment.body, comment.edits = request.text, comment.edits + 1
         return Answer(200, self._comment_document(comment))
 
-    def _check_comment(self, request: Request) -> Answer | None:
-        """issues/create-comment and issues/update-comment: an object whose only property is the required string `body`."""
-        body = request.body
-        if not isinstance(body, dict) or set(body) != {"body"} or not isinstance(body["body"], str):
-            self.violations.append(f"{request.method} {request.path}: the body must be an object with exactly the string `body`")
-            return Answer(422, {"message": MESSAGES[422]})
-        if not body["body"].strip() or len(body["body"]) > MAX_BODY:
-            errors = [{"resource": "IssueComment", "code": "unprocessable", "field": "data", "message": "Body is too long or blank"}]
-            return Answer(422, {"message": MESSAGES[422], "errors": errors})
+    def _fault(self, request: Request) -> Fault | None:
+        for entry in self._faults:
+            fault, times = entry
+            assert isinstance(fault, Fault)
+            assert isinstance(times, int)
+            if fault.method == request.method and fault.path in request.path and times > 0:
+                entry[1] = times - 1
+                return fault
         return None
-
-    def _check_page(self, request: Request) -> None:
-        for key, value in request.query.items():
-            if key not in ("page", "per_page", "since") or (key != "since" and not value.isdecimal()):
-                self.violations.append(f"GET {request.path}: the parameter {key}={value} is not described")
-        if int(request.query.get("per_page", "30")) > 100:
-            self.violations.append(f"GET {request.path}: per_page is at most 100")
-
-    def _refused(self, request: Request) -> Answer | None:
-        for index, (method, path, status, times) in enumerate(self._refusals):
-            if method == request.method and path in request.path and times > 0:
-                self._refusals[index] = (method, path, status, times - 1)
-                return Answer(status, {"message": MESSAGES.get(status, "refused")}, {"Retry-After": "3600"} if status == 429 else {})
-        return None
-
-    def _user_document(self, login: str) -> dict[str, object]:
-        kind = "Bot" if login.endswith("[bot]") else "User"
-        return {"login": login, "id": 1, "type": kind, "url": f"{self.url}/users/{login}", "site_admin": False}
 
     def _pull_document(self, pull: Pull) -> dict[str, object]:
-        repository = f"{self.url}/repos/{self.repository}"
-        return {
-            "id": pull.number,
-            "number": pull.number,
-            "state": "open",
-            "url": f"{repository}/pulls/{pull.number}",
-            "issue_url": f"{repository}/issues/{pull.number}",
-            "html_url": f"https://github.example/{self.repository}/pull/{pull.number}",
-            "user": self._user_document("someone"),
-            "head": {"ref": "topic", "sha": pull.head, "label": "x:topic", "repo": {"full_name": pull.head_repository}},
-            "base": {"ref": "main", "sha": pull.base, "label": "org:main", "repo": {"full_name": self.repository}},
-        }
+        return documents.pull(self.url, self.repository, pull.number, pull.head, pull.base, pull.head_repository)
 
-    def _comment_document(self, comment: Comment) -> dict[str, object]:
-        repository = f"{self.url}/repos/{self.repository}"
-        return {
-            "id": comment.id,
-            "node_id": f"IC_{comment.id}",
-            "url": f"{repository}/issues/comments/{comment.id}",
-            "html_url": f"https://github.example/{self.repository}/pull/{comment.number}#issuecomment-{comment.id}",
-            "issue_url": f"{repository}/issues/{comment.number}",
-            "body": comment.body.replace("\n", "\r\n"),
-            "user": self._user_document(comment.login) if comment.login else None,
-            "created_at": TIME,
-            "updated_at": TIME,
-            "author_association": "NONE",
-            "performed_via_github_app": None,
-        }
+    def _comment_document(self, item: Comment) -> dict[str, object]:
+        if item.path:
+            place = (item.number, item.login, item.body, item.path, item.commit)
+            return documents.review_comment(self.url, self.repository, item.id, *place)
+        return documents.issue_comment(self.url, self.repository, item.id, item.number, item.login, item.body)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -275,18 +235,27 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {key.lower(): value for key, value in self.headers.items()}
         query = {key: values[-1] for key, values in parse_qs(split.query, keep_blank_values=True).items()}
         request = Request(self.command, split.path.removeprefix(self.github.prefix), query, json.loads(data) if data else None)
-        if not split.path.startswith(self.github.prefix):
+        if not split.path.startswith((self.github.prefix, "/api/graphql")):
             self.github.violations.append(f"{self.command} {split.path}: outside {self.github.prefix}")
         if data and headers.get("content-type") != "application/json":
             self.github.violations.append(f"{self.command} {split.path}: content type {headers.get('content-type')}")
-        self._send(self.github.answer(request, headers))
+        answer = self.github.answer(request, headers)
+        if isinstance(answer, Answer):
+            self._send(answer)
+        elif answer.raw is not None:
+            self._write(200, answer.raw, {})
+        else:
+            time.sleep(answer.stall)
+            self.close_connection = True
 
     do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _serve
 
     def _send(self, answer: Answer) -> None:
-        data = json.dumps(answer.body).encode()
-        self.send_response(answer.status)
-        for key, value in {"Content-Type": "application/json; charset=utf-8", "Content-Length": str(len(data)), **answer.headers}.items():
+        self._write(answer.status, json.dumps(answer.body).encode(), answer.headers)
+
+    def _write(self, status: int, data: bytes, headers: Mapping[str, str]) -> None:
+        self.send_response(status)
+        for key, value in {"Content-Type": "application/json; charset=utf-8", "Content-Length": str(len(data)), **headers}.items():
             self.send_header(key, value)
         self.end_headers()
         self.wfile.write(data)
@@ -297,3 +266,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _not_found() -> Answer:
     return Answer(404, {"message": "Not Found", "documentation_url": "https://docs.github.com/rest"})
+
+
+def _too_long(request: Request) -> Answer | None:
+    """A body that is blank or too long, which the description does not tell."""
+    if request.text.strip() and len(request.text) <= MAX_BODY:
+        return None
+    errors = [{"resource": "IssueComment", "code": "unprocessable", "field": "data", "message": "Body is too long or blank"}]
+    return Answer(422, {"message": MESSAGES[422], "documentation_url": "https://docs.github.com/rest", "errors": errors})
