@@ -47,7 +47,7 @@ def picture(exhibit: Exhibit) -> str:
 
 def ticks(low: float, high: float, most: int = 4) -> list[float]:
     """Round values (1, 2 or 5 times a power of ten apart) inside [low, high], at most `most` and one more."""
-    if not (isfinite(low) and isfinite(high)) or high <= low:
+    if not (isfinite(low) and isfinite(high)) or high - low <= 1e-12 * max(abs(low), abs(high)):
         return [low]
     rough = (high - low) / most
     power = 10.0 ** floor(log10(rough))

@@ -99,7 +99,7 @@ def test_the_verdict_stands_first_and_findings_before_passes() -> None:
 def test_every_picture_is_told_in_words() -> None:
     written = everything("models/chat")
     assert written.count("<svg ") == 5
-    assert len(re.findall(r'<svg [^>]* role="img" aria-label="[^"]+"', written)) == 4
+    assert len(re.findall(r'<svg [^>]* role="img" aria-label="[^"]+"', written)) == 5
 
 
 def test_a_gap_breaks_the_line_and_is_shaded() -> None:

@@ -48,6 +48,10 @@ class FilesServer(GitHubServer):
             return self._of_organisation(request, match[1])
         return super()._route(request, headers)
 
+    def described(self, request: Request) -> bool:
+        """Files and repositories are answered in short: only what our client reads of them."""
+        return not re.match(r"/orgs/|/repos/[^/]+/[^/]+($|/contents/|/commits/[^/]+$)", request.path)
+
     def _named(self, repository: str, ref: str) -> str | None:
         return ref if ref in self.repositories.get(repository, {}) else self.refs.get((repository, ref))
 
