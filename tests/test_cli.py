@@ -90,7 +90,7 @@ def test_pages_and_sarif_come_from_every_door_that_offers_them(
     [
         (("compare", "missing", "{parent}"), 2, "missing"),
         (("compare", "{parent}", "{empty}"), 2, "no safetensors"),
-        (("compare", "{parent}", "http://example.org/model.safetensors"), 2, "https"),
+        (("compare", "{parent}", "http://example.org/model.safetensors"), 3, "https"),
         (("compare", "{parent}", "git:main"), 3, "git:REV:path"),
         (("compare", "{parent}"), 3, "RIGHT"),
         (("audit", "--base", "a", "--head", "b", "--repo", "{empty}"), 3, "git"),
