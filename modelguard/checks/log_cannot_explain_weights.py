@@ -119,7 +119,8 @@ def _movement(item: Displacement) -> Claim:
             where=item.checkpoint,
             settle="the weights that this log is of",
         )
-    if item.moved > 0 and item.rms < STILL and item.steps >= MIN_STEPS and not item.narrow and item.declared:
+    still = item.rms < STILL and item.norm != "model"  # how far SGD moves depends on the size of its gradients, not on the rate alone
+    if item.moved > 0 and still and item.steps >= MIN_STEPS and not item.narrow and item.declared:
         return found(
             f"the weights moved next to nothing: {item.rms:.2g} of the logged learning rates, where training leaves a hundredth or more",
             severity=Level.INFO,

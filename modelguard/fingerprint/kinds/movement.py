@@ -8,7 +8,7 @@ from statistics import median
 
 from modelguard.fingerprint.kinds.pair import Seen
 
-BOUNDARY = 0.4  # of the median relative movement; a convention, see `Movement`
+BOUNDARY = 0.44  # of the median relative movement; a convention, see `Movement`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
