@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Protocol
 
+from modelguard.blobs.base import Blob
+
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
@@ -46,6 +48,32 @@ class Checkpoint(Protocol):
     def readinto(self, name: str, start: int, buffer: memoryview) -> None:
         """Fills `buffer` with the tensor's bytes from byte `start` of its data. Safe to call from several threads."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneFile:
+    """Tensors whose bytes lie in one file, each in one piece: `starts` says from which byte on."""
+
+    blob: Blob
+    tensors: Mapping[str, TensorInfo]
+    starts: Mapping[str, int]
+    notes: tuple[str, ...]
+    format: str
+
+    @property
+    def ref(self) -> str:
+        return self.blob.name
+
+    @property
+    def digest(self) -> str | None:
+        return f"sha256:{self.blob.sha256}" if self.blob.sha256 else None
+
+    @property
+    def verified(self) -> bool:
+        return self.blob.verified
+
+    def readinto(self, name: str, start: int, buffer: memoryview) -> None:
+        self.blob.readinto(self.starts[name] + start, buffer)
 
 
 def parameters(checkpoint: Checkpoint) -> int:

@@ -12,7 +12,7 @@ from math import prod
 from typing import Any
 
 from modelguard.blobs.base import Blob, read
-from modelguard.checkpoints.base import TensorInfo
+from modelguard.checkpoints.base import OneFile, TensorInfo
 from modelguard.checkpoints.dtypes import SUB_BYTE, itemsize
 from modelguard.documents import json_object
 from modelguard.errors import Malformed
@@ -24,31 +24,12 @@ WHITESPACE = b" \t\r\n"  # the specification wants `{` at once, the reference li
 POINTER_START = b"version https://git-lfs.github.com/spec/v1"
 
 
-@dataclass(frozen=True, slots=True)
-class Safetensors:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Safetensors(OneFile):
     """One safetensors file over any transport."""
 
-    blob: Blob
-    tensors: Mapping[str, TensorInfo]
-    starts: Mapping[str, int]
-    notes: tuple[str, ...]
     metadata: Mapping[str, str]
     format: str = "safetensors"
-
-    @property
-    def ref(self) -> str:
-        return self.blob.name
-
-    @property
-    def digest(self) -> str | None:
-        return f"sha256:{self.blob.sha256}" if self.blob.sha256 else None
-
-    @property
-    def verified(self) -> bool:
-        return self.blob.verified
-
-    def readinto(self, name: str, start: int, buffer: memoryview) -> None:
-        self.blob.readinto(self.starts[name] + start, buffer)
 
 
 def sniff(name: str, head: bytes) -> bool:

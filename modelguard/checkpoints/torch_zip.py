@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelguard.blobs.base import Blob, read
-from modelguard.checkpoints.base import TensorInfo
+from modelguard.checkpoints.base import OneFile, TensorInfo
 from modelguard.checkpoints.dtypes import NUMPY
 from modelguard.checkpoints.torch_archive import ADVICE, MAGIC, Entry, content, entries
 from modelguard.checkpoints.torch_pickle import MAX_PICKLE_BYTES, load
@@ -44,30 +44,11 @@ class TorchState:
         return np.frombuffer(read(self.blob, start, entries * dtype.itemsize), dtype=dtype).reshape(tensor.shape)
 
 
-@dataclass(frozen=True, slots=True)
-class TorchZip:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchZip(OneFile):
     """The tensors of a torch archive over any transport."""
 
-    blob: Blob
-    tensors: Mapping[str, TensorInfo]
-    starts: Mapping[str, int]
-    notes: tuple[str, ...]
     format: str = FORMAT
-
-    @property
-    def ref(self) -> str:
-        return self.blob.name
-
-    @property
-    def digest(self) -> str | None:
-        return f"sha256:{self.blob.sha256}" if self.blob.sha256 else None
-
-    @property
-    def verified(self) -> bool:
-        return self.blob.verified
-
-    def readinto(self, name: str, start: int, buffer: memoryview) -> None:
-        self.blob.readinto(self.starts[name] + start, buffer)
 
 
 def sniff(name: str, head: bytes) -> bool:

@@ -29,7 +29,6 @@ from modelguard.fingerprint.blocks import MIN_UNITS, Block, layer_of, natural
 from modelguard.fingerprint.matching import nearest
 from modelguard.fingerprint.tiles import rows
 
-WALK = "t4-chain-walk-agreement-v1"
 MAX_ENTRIES = 1 << 24  # of a layer that is walked over: it is held whole
 COLOURS = 4  # inputs at most of the layer where a walk starts: colours, or the channels of a latent image
 MOST_ORDERS = 6

@@ -23,7 +23,6 @@ from modelguard.fingerprint.weight_tests import T1, T3
 from modelguard.fingerprint.wording import explained_share, layer_results, power_of, summarise
 from modelguard.types.weights import Basis, Comparison, Cost, KindDetail, Relation, Side, TensorDifference, Undecided
 
-DEPTHS = ("header", "sample", "full")
 ALPHA = 1e-9
 SUMMED = (T1, T3)  # tests whose blocks are independent of one another
 NAMING = {"renamed", "upcycled"}  # kinds that say why names differ

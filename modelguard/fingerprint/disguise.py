@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.fingerprint.alignment import Alignment, align
-from modelguard.fingerprint.blocks import Block
 from modelguard.fingerprint.embeddings import embedding_pair
 from modelguard.fingerprint.unit_frames import UnitLayer, basis_of, read_side, seen, turn_of, unit_layers
 from modelguard.types.weights import NullTest
@@ -128,12 +127,6 @@ def examine(
         source = f"{len(others)} of {source}, and {OTHER_LAYERS}" if others else OTHER_LAYERS
         others += _other_layers(left, names[0], theirs, found)
     return Agreement(share=_second(found), layers=found, controls=tuple(others), source=source, aligned=tuple(aligned))
-
-
-def look(left: Checkpoint, right: Checkpoint, alignment: Alignment, blocks: Sequence[Block]) -> float | None:
-    """The largest share of T4 over a few layers, without controls: whether a full disguise can be excluded at all."""
-    found = examine(left, right, alignment) if blocks else None
-    return None if found is None else max(item.share for item in found.layers)
 
 
 def _control(control: Checkpoint, right: _Right) -> float | None:

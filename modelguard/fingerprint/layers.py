@@ -8,10 +8,8 @@ side has more) are looked for in the same way.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from math import log10
 
 import numpy as np
@@ -67,43 +65,6 @@ def find_added(left: Checkpoint, right: Checkpoint, blocks: Sequence[Block], alp
         if info.shape == alone[0].shape
     ]
     return find_moved(left, right, unpaired, alpha)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerChanges:
-    """How the layers of the left checkpoint follow from the right one's: names of layers, on the side where they are."""
-
-    removed: tuple[str, ...]  # of the right one, without a counterpart
-    inserted: tuple[str, ...]  # of the left one, without a counterpart
-    repeated: tuple[str, ...]  # of the right one, with several counterparts
-    reordered: bool
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds of the `compare` contract that this comes to."""
-        kinds = {"layers-removed": bool(self.removed), "layers-added": bool(self.inserted or self.repeated)}
-        return tuple(kind for kind, shown in kinds.items() if shown)
-
-
-def layer_changes(left: Checkpoint, right: Checkpoint, related: Mapping[str, str]) -> LayerChanges:
-    """What was done to the layers, from the related pairs (left layer -> right layer) that the tests found.
-
-    Unrelated layers are inserted ones only where the left side has more layers than were related to the right one's; a layer that stands
-    in the place of another is a replaced one, and neither inserted nor removed.
-    """
-    ours, theirs = tuple(unit_matrices(left)), tuple(unit_matrices(right))
-    order = {layer: place for place, layer in enumerate(theirs)}
-    images = [order[related[layer]] for layer in ours if related.get(layer) in order]
-    counts = Counter(images)
-    gone = [layer for layer in theirs if order[layer] not in counts]
-    new = [layer for layer in ours if layer not in related]
-    replaced = {layer for layer in gone if layer in new}
-    return LayerChanges(
-        removed=tuple(layer for layer in gone if layer not in replaced),
-        inserted=tuple(layer for layer in new if layer not in replaced),
-        repeated=tuple(layer for layer in theirs if counts[order[layer]] > 1),
-        reordered=any(first > second for first, second in pairwise(images)) and max(counts.values(), default=0) == 1,
-    )
 
 
 def _units(checkpoint: Checkpoint, name: str, block: Block) -> _Units:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -61,17 +62,18 @@ class Cursor(Protocol):
     def fetchall(self) -> list[tuple[object, ...]]: ...
 
 
-class Table:
+class Table(ABC):
     """The operations over one table. A database says how to run a statement and how to hold a transaction."""
 
     where: str
 
+    @abstractmethod
     def _run(self, statement: str, values: Sequence[object] = ()) -> Cursor:
         """Runs a statement with `?` for values. Raises ModelguardError for whatever the database says."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _transaction(self) -> AbstractContextManager[object]:
-        raise NotImplementedError
+        """Everything within happens, or nothing does."""
 
     def add(self, entries: Iterable[Entry], *, replacing: bool = False) -> int:
         with self._transaction():
