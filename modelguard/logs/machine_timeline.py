@@ -32,7 +32,7 @@ def machine_timeline(usage: Usage, runs: Sequence[Run]) -> Timeline | None:
     ]
     gaps = _holes(usage.samples, start)
     devices = len({sample.device for sample in usage.samples})
-    caption = f"{len(usage.samples)} looks at {devices} GPUs" + (f", {len(gaps)} holes" if gaps else "")
+    caption = f"{len(usage.samples)} looks at {devices} GPUs" + (f", {len(gaps)} hole{'s' if len(gaps) > 1 else ''}" if gaps else "")
     shown = tuple((int(place), value) for place, value in points)
     return Timeline(
         title=usage.source, metric=metric, points=shown, gaps=gaps, restarts=(), caption=caption, panels=tuple(panels), axis="minute"

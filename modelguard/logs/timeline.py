@@ -34,7 +34,7 @@ def timeline(run: Run) -> Timeline:
     restarts = tuple(jump.after for jump in run.discontinuities if jump.kind in _RESTARTS)
     caption = f"{len(series)} records of {metric}" if metric else "no metric to draw"
     caption += f", {wild} not finite" if wild else ""
-    caption += f", {len(gaps)} gaps" if gaps else ""
+    caption += f", {len(gaps)} gap{'s' if len(gaps) > 1 else ''}" if gaps else ""
     return Timeline(
         title=run.source,
         metric=metric,
