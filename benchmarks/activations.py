@@ -69,10 +69,10 @@ def make(place: Path, sizes: dict[str, int]) -> None:
 
 def measured(place: Path, layers: int) -> None:
     """In a process of its own: one line of JSON."""
+    from modelguard.activations.comparison import compare_activations
+    from modelguard.activations.extent import Extent
     from modelguard.blobs.local import LocalFolder
     from modelguard.checkpoints.safetensors import open_safetensors
-    from modelguard.fingerprint.activations import compare_activations
-    from modelguard.fingerprint.extent import Extent
 
     read = 0
 

@@ -21,7 +21,7 @@ from benchmarks.zoo.families import FAMILIES, LLAMA
 from benchmarks.zoo.population import LLAMAS
 from benchmarks.zoo.text import CONTEXT, FILES, VOCABULARY, WORDS, _token
 from benchmarks.zoo.training import STEPS, Recipe, Tensors, loaded, saved, train, trained
-from modelguard.fingerprint.behaviour import LogProbabilities, Text, behaviour
+from modelguard.activations.behaviour import LogProbabilities, Text, behaviour
 from modelguard.types.evals import Likeness, TeacherEvidence
 
 WINDOWS = 4  # of a file

@@ -12,7 +12,7 @@ import io
 import sys
 
 from modelguard.checks.log_cannot_explain_weights import check
-from modelguard.fingerprint.displacement import displacement
+from modelguard.displacement.against_log import displacement
 from modelguard.types.displacement import LIMIT, Displacement
 from modelguard.types.findings import Status
 from modelguard.types.logs import TrainingLog

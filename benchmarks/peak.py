@@ -20,7 +20,7 @@ from modelguard.checkpoints.safetensors import open_safetensors
 
 def exact(left: Path, right: Path) -> list[tuple[int, float, float]]:
     """(equal entries, largest |a - b|, L2 of a - b over L2 of b) of every tensor pair, by our exact difference."""
-    from modelguard.fingerprint.alignment import align
+    from modelguard.correspondence.alignment import align
     from modelguard.fingerprint.difference import difference
 
     first, second = (open_safetensors(LocalBlob(path)) for path in (left, right))

@@ -23,9 +23,9 @@ from benchmarks.timing import verdict
 from modelguard.blobs.local import LocalBlob
 from modelguard.checkpoints.safetensors import open_safetensors
 from modelguard.fingerprint.meter import Metered
-from modelguard.fingerprint.search import search
-from modelguard.fingerprint.sketches import fingerprint
 from modelguard.registry.opening import open_registry
+from modelguard.sketches.search import search
+from modelguard.sketches.sketch import fingerprint
 from modelguard.types.registry import Search
 from tests.fingerprint.test_sketches import WIDE, bfloat16, wide_file
 from tests.registry.entries import entry, made_up

@@ -18,9 +18,9 @@ from benchmarks.zoo.families import LLAMA
 from benchmarks.zoo.population import BASES, INDEPENDENT, STRANGER, same_initialisation
 from benchmarks.zoo.training import Recipe, retrained, trained
 from benchmarks.zoo.tuning import adapter_merged, continued, fine_tuned
-from modelguard.fingerprint.kinship import kinship
-from modelguard.fingerprint.search import correlation, search
-from modelguard.fingerprint.sketches import fingerprint
+from modelguard.sketches.kinship import kinship
+from modelguard.sketches.search import correlation, search
+from modelguard.sketches.sketch import fingerprint
 from modelguard.types.registry import Candidate, Entry, Hit, Search
 from tests.fingerprint.zoo import Arrays
 

@@ -16,14 +16,14 @@ import numpy as np
 from benchmarks.zoo.making import Made, cast, mixed, noised, pruned, rounded
 from benchmarks.zoo.population import LLAMAS, STRANGER
 from benchmarks.zoo.training import Recipe, Tensors, loaded, trained
+from modelguard.activations.comparison import Agreement, hold
+from modelguard.activations.network_settings import read_settings
+from modelguard.activations.networks import design
+from modelguard.activations.probes import encode, written
+from modelguard.activations.streaming import run
+from modelguard.activations.traces import Trace
 from modelguard.blobs.local import LocalFolder
 from modelguard.checkpoints.safetensors import open_safetensors
-from modelguard.fingerprint.activations import Agreement, hold
-from modelguard.fingerprint.network_settings import read_settings
-from modelguard.fingerprint.networks import design
-from modelguard.fingerprint.probes import encode, written
-from modelguard.fingerprint.streaming import run
-from modelguard.fingerprint.traces import Trace
 from modelguard.types.findings import Missing
 
 ALPHA = -9.0

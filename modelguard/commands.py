@@ -14,22 +14,22 @@ from pathlib import Path
 import msgspec
 
 from modelguard import pipeline, report_files
+from modelguard.activations.both_networks import run_both
+from modelguard.activations.extent import Extent
 from modelguard.attempt import attempt
 from modelguard.blobs.base import SMALL_FILE_BYTES, Folder, read_small
 from modelguard.blobs.lfs_remote import OWN_TOKEN, store_at
 from modelguard.blobs.local import LocalBlob
 from modelguard.checkpoints.base import nbytes
 from modelguard.checks.base import all_checks, select
+from modelguard.displacement.against_log import held_against, with_doubts
+from modelguard.displacement.settings import settings_of
 from modelguard.errors import BadRequest, CannotPost, ExitCode
 from modelguard.eval_commands import check_evals
 from modelguard.evidence import facts
 from modelguard.exhibits import compared as pictures
 from modelguard.exhibits import exhibits
-from modelguard.fingerprint.both_networks import run_both
 from modelguard.fingerprint.compare import compare
-from modelguard.fingerprint.displacement import held_against, with_doubts
-from modelguard.fingerprint.displacement_settings import settings_of
-from modelguard.fingerprint.extent import Extent
 from modelguard.logs.base import Loader, assemble, looks_like_log
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.logs.hf_trainer import FILE_NAME, read

@@ -5,6 +5,8 @@ from __future__ import annotations
 import posixpath
 from functools import cached_property
 
+from modelguard.activations.comparison import compare_activations
+from modelguard.activations.extent import AUTOMATIC_BYTES, Extent
 from modelguard.attempt import attempt
 from modelguard.blobs.base import Folder
 from modelguard.blobs.hub import open_hub
@@ -14,13 +16,11 @@ from modelguard.checkpoints.opening import find_entry, open_checkpoint
 from modelguard.checkpoints.optimizer_state import completed_by, optimizer_state_of
 from modelguard.checkpoints.peft import fit
 from modelguard.declaration import declare
+from modelguard.displacement.against_log import held_against, with_doubts
+from modelguard.displacement.settings import settings_of
 from modelguard.errors import CannotRead
 from modelguard.eval_files import evals_beside
-from modelguard.fingerprint.activations import compare_activations
 from modelguard.fingerprint.compare import compare
-from modelguard.fingerprint.displacement import held_against, with_doubts
-from modelguard.fingerprint.displacement_settings import settings_of
-from modelguard.fingerprint.extent import AUTOMATIC_BYTES, Extent
 from modelguard.known_models import Surroundings, among_known, controls
 from modelguard.logs.base import Loader, assemble
 from modelguard.logs.continuity import checkpoint_step

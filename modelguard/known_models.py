@@ -13,14 +13,14 @@ from modelguard.blobs.git_object import open_entry
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.errors import BadRequest, CannotFetch, Malformed
 from modelguard.fingerprint.compare import compare
-from modelguard.fingerprint.kinship import SECOND, UNDECLARED, kinship
 from modelguard.fingerprint.meter import Metered
-from modelguard.fingerprint.search import search
-from modelguard.fingerprint.sketches import fingerprint
 from modelguard.git import Git
 from modelguard.references import REGISTRY
 from modelguard.registry.base import Store, independent_references
 from modelguard.registry.opening import open_foreign, open_registry
+from modelguard.sketches.kinship import SECOND, UNDECLARED, kinship
+from modelguard.sketches.search import search
+from modelguard.sketches.sketch import fingerprint
 from modelguard.types.changes import BaseReference, TreeEntry
 from modelguard.types.findings import Missing
 from modelguard.types.registry import Candidate, Entry, Fingerprint, Hit, Kinship, Search

@@ -12,9 +12,7 @@ from modelguard.blobs.base import read_small
 from modelguard.blobs.local import LocalBlob
 from modelguard.errors import BadRequest, CannotPost, CannotRead, ExitCode
 from modelguard.evidence import facts
-from modelguard.fingerprint.by_sketch import compare_sketches
 from modelguard.fingerprint.compare import ALPHA
-from modelguard.fingerprint.sketches import fingerprint, reveals
 from modelguard.known_models import by_name, confirmed, look_up
 from modelguard.progress import shown
 from modelguard.references import REGISTRY, Reach, open_reference
@@ -23,6 +21,8 @@ from modelguard.registry.exchange import read, written
 from modelguard.registry.opening import open_registry
 from modelguard.render import json_v1
 from modelguard.render.text import terminal
+from modelguard.sketches.comparison import compare_sketches
+from modelguard.sketches.sketch import fingerprint, reveals
 from modelguard.types.registry import Candidate, Entry, Fingerprint, Hit, Search
 from modelguard.types.weights import Comparison
 

@@ -38,7 +38,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "evals",
     ),
     ("checkpoints",),
-    ("fingerprint",),
+    ("correspondence",),
+    ("fingerprint", "displacement"),
+    ("activations", "sketches"),
     ("evidence", "known_models", "world", "references", "exhibits", "eval_files", "partial_evidence"),
     ("pipeline",),
     (

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from modelguard.checkpoints.base import Checkpoint, TensorInfo
 from modelguard.checkpoints.dtypes import FLOATING
-from modelguard.fingerprint.alignment import Alignment
+from modelguard.correspondence.alignment import Alignment
 
 ATTENTION = re.compile(r"attn|attention|query|key|value|[._](q|k|v|o|qkv)(_proj)?[._]", re.IGNORECASE)
 PREFERENCE = ("up_proj", "fc1", "intermediate", "wi", "c_fc", "h_to_4h", "lin1", "w3", "w1", "gate_proj")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelguard.checkpoints.base import Checkpoint
-from modelguard.fingerprint.tiles import rows
+from modelguard.correspondence.tiles import rows
 
 BUFFERS = (
     "position_ids",

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint, TensorInfo
 from modelguard.checkpoints.dtypes import FLOATING
-from modelguard.fingerprint.alignment import Alignment
+from modelguard.correspondence.alignment import Alignment
+from modelguard.correspondence.tiles import rows
 from modelguard.fingerprint.blocks import MIN_UNITS, Block, layer_of, natural
 from modelguard.fingerprint.matching import nearest
-from modelguard.fingerprint.tiles import rows
 
 MAX_ENTRIES = 1 << 24  # of a layer that is walked over: it is held whole
 COLOURS = 4  # inputs at most of the layer where a walk starts: colours, or the channels of a latent image

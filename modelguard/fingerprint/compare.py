@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from math import log10
 
 from modelguard.checkpoints.base import Checkpoint, nbytes, parameters
-from modelguard.fingerprint.alignment import Alignment, align
+from modelguard.correspondence.alignment import Alignment, align
+from modelguard.correspondence.rearrangement import Rearranged, rearranged
 from modelguard.fingerprint.buffers import is_buffer, says_nothing
 from modelguard.fingerprint.difference import difference
 from modelguard.fingerprint.direction import direction_of
@@ -17,7 +18,6 @@ from modelguard.fingerprint.kinds.recognition import recognise
 from modelguard.fingerprint.matching import log10_tail
 from modelguard.fingerprint.meter import Metered
 from modelguard.fingerprint.permutation import explain
-from modelguard.fingerprint.rearrangement import Rearranged, rearranged
 from modelguard.fingerprint.rescaling import explain_rescaled
 from modelguard.fingerprint.weight_tests import T1, T3
 from modelguard.fingerprint.wording import explained_share, layer_results, power_of, summarise

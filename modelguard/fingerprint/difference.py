@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.dtypes import FLOATING, NUMPY, PRECISION, itemsize, to_float32
-from modelguard.fingerprint.alignment import Alignment
-from modelguard.fingerprint.tiles import TILE_BYTES
+from modelguard.correspondence.alignment import Alignment
+from modelguard.correspondence.tiles import TILE_BYTES
 from modelguard.types.weights import TensorDifference
 
 EQUAL_BYTES = 2 * TILE_BYTES  # comparing alone needs no float32 copies beside it

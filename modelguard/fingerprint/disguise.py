@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint
-from modelguard.fingerprint.alignment import Alignment, align
+from modelguard.correspondence.alignment import Alignment, align
 from modelguard.fingerprint.embeddings import embedding_pair
 from modelguard.fingerprint.unit_frames import UnitLayer, basis_of, read_side, seen, turn_of, unit_layers
 from modelguard.types.weights import NullTest

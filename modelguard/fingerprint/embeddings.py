@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.dtypes import FLOATING
-from modelguard.fingerprint.alignment import Alignment
+from modelguard.correspondence.alignment import Alignment
+from modelguard.correspondence.tiles import pieces
 from modelguard.fingerprint.blocks import layer_of
 from modelguard.fingerprint.matching import fixed_points, log10_tail
-from modelguard.fingerprint.tiles import pieces
 from modelguard.types.weights import NullTest
 
 METHOD = "t2-embedding-axis-fixed-points-v1-m128-t4096"

@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from math import log10
 
 from modelguard.checkpoints.base import Checkpoint
+from modelguard.correspondence.alignment import Alignment
+from modelguard.correspondence.rearrangement import Rearranged
 from modelguard.fingerprint import chains, disguise, initialisation
 from modelguard.fingerprint.adapters import relation_of_adapters
-from modelguard.fingerprint.alignment import Alignment
 from modelguard.fingerprint.blocks import Block, find_blocks
 from modelguard.fingerprint.disguise import Agreement
 from modelguard.fingerprint.embeddings import examine_embeddings
 from modelguard.fingerprint.gains import t0
 from modelguard.fingerprint.initialisation import Origin
 from modelguard.fingerprint.layers import find_added, find_moved
-from modelguard.fingerprint.rearrangement import Rearranged
 from modelguard.fingerprint.relation import MIN_DERIVED, BlockTests, examine_blocks, holm, relation_of, spread
 from modelguard.fingerprint.upcycling import examine_upcycling
 from modelguard.fingerprint.weight_tests import T1, T3

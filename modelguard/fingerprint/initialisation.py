@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.dtypes import FLOATING
-from modelguard.fingerprint.alignment import Alignment
+from modelguard.correspondence.alignment import Alignment
+from modelguard.correspondence.tiles import rows
 from modelguard.fingerprint.blocks import Block, layer_of
-from modelguard.fingerprint.tiles import rows
 from modelguard.types.weights import NullTest, Relation
 
 Matrix = NDArray[np.floating]

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint
+from modelguard.correspondence.tiles import rows
 from modelguard.fingerprint.blocks import Block, layer_of, unit_matrices, units_of
 from modelguard.fingerprint.matching import fixed_points, log10_tail
-from modelguard.fingerprint.tiles import rows
 from modelguard.fingerprint.weight_tests import directions, window
 
 Matrix = NDArray[np.float32]

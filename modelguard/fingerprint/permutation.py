@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.dtypes import FLOATING
+from modelguard.correspondence.tiles import pieces, rows
 from modelguard.fingerprint.blocks import ATTENTION, layer_of
-from modelguard.fingerprint.tiles import pieces, rows
 from modelguard.types.weights import TensorDifference
 
 SAME_ENERGY = 1e-4  # a permutation keeps the sum of squares; sums of float32 tiles agree at least this well

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.dtypes import FLOATING, PRECISION
-from modelguard.fingerprint.roles import Place, Role, by_role
-from modelguard.fingerprint.tiles import pieces, rows
+from modelguard.correspondence.roles import Place, Role, by_role
+from modelguard.correspondence.tiles import pieces, rows
 from modelguard.types.weights import TensorDifference
 
 ROUNDINGS = 2.0  # half units in the last place by which a product may be off: its own rounding, and that of its fitted factor

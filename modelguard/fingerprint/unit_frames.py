@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint
+from modelguard.correspondence.tiles import pieces, rows
 from modelguard.fingerprint.blocks import ATTENTION, FUSED, PREFERENCE, layer_of, unit_matrices, units_of
 from modelguard.fingerprint.embeddings import shared_rows
-from modelguard.fingerprint.tiles import pieces, rows
 from modelguard.fingerprint.weight_tests import directions
 
 Matrix = NDArray[np.float32]

@@ -17,11 +17,11 @@ import numpy as np
 
 from modelguard.checkpoints.base import Checkpoint, TensorInfo
 from modelguard.checkpoints.dtypes import FLOATING
+from modelguard.correspondence.layouts import Made, Part, View
+from modelguard.correspondence.roles import Place, located, paired_places
 from modelguard.fingerprint import weight_tests as tests
 from modelguard.fingerprint.blocks import MIN_UNITS, Block, layer_of, natural, unit_matrices, units_of
-from modelguard.fingerprint.layouts import Made, Part, View
 from modelguard.fingerprint.matching import log10_tail
-from modelguard.fingerprint.roles import Place, located, paired_places
 from modelguard.fingerprint.widths import Uneven, axes_alike, ordered, tested_and_candidates
 from modelguard.types.weights import KindDetail, NullTest
 

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint
+from modelguard.correspondence.tiles import pieces, rows
 from modelguard.fingerprint.blocks import Block
 from modelguard.fingerprint.matching import fixed_points
-from modelguard.fingerprint.tiles import pieces, rows
 
 Matrix = NDArray[np.float32]
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.dtypes import FLOATING
+from modelguard.correspondence.alignment import Alignment
+from modelguard.correspondence.roles import located, paired_places
+from modelguard.correspondence.tiles import pieces, rows
 from modelguard.fingerprint import weight_tests as tests
-from modelguard.fingerprint.alignment import Alignment
 from modelguard.fingerprint.blocks import Block, layer_of, unit_matrices, units_of
 from modelguard.fingerprint.matching import growing, log10_growing_tail, log10_tail, nearest
-from modelguard.fingerprint.roles import located, paired_places
-from modelguard.fingerprint.tiles import pieces, rows
 from modelguard.types.weights import NullTest
 
 ORDERED_UNITS = "t1-unit-order-v1-m128"

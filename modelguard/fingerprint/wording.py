@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelguard.checkpoints.base import Checkpoint, parameters
+from modelguard.correspondence.alignment import Alignment
 from modelguard.fingerprint import weight_tests as tests
-from modelguard.fingerprint.alignment import Alignment
 from modelguard.fingerprint.blocks import layer_of
 from modelguard.fingerprint.buffers import is_buffer, says_nothing
 from modelguard.fingerprint.disguise import Agreement

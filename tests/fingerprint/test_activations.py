@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from modelguard.activations import probes
+from modelguard.activations.comparison import compare_activations, hold
+from modelguard.activations.network_settings import FAMILIES
+from modelguard.activations.traces import Trace
 from modelguard.blobs.local import LocalFolder
 from modelguard.checkpoints.safetensors import open_safetensors
 from modelguard.checks.activations_base_mismatch import check
 from modelguard.errors import Malformed
-from modelguard.fingerprint import probes
-from modelguard.fingerprint.activations import compare_activations, hold
-from modelguard.fingerprint.network_settings import FAMILIES
-from modelguard.fingerprint.traces import Trace
 from modelguard.policy import default
 from modelguard.types.findings import Missing, Status
 from modelguard.types.weights import ActivationComparison

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelguard.fingerprint.alignment import align, digest
-from modelguard.fingerprint.roles import by_role, located, paired_places
+from modelguard.correspondence.alignment import align, digest
+from modelguard.correspondence.roles import by_role, located, paired_places
 from tests.fingerprint.zoo import Arrays, model
 
 NAMES = st.lists(st.text("abl.0123_", min_size=1, max_size=12), max_size=6, unique=True)

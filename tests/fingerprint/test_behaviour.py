@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelguard.fingerprint.behaviour import LogProbabilities, Text, behaviour, same_domain
+from modelguard.activations.behaviour import LogProbabilities, Text, behaviour, same_domain
 from modelguard.types.evals import Likeness
 
 DOCUMENTS, EACH, WORDS = 20, 40, 100

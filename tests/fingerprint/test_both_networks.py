@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modelguard.activations.both_networks import run_both
 from modelguard.blobs.local import LocalFolder
 from modelguard.checkpoints.safetensors import open_safetensors
 from modelguard.cli import main
 from modelguard.errors import CannotRead
-from modelguard.fingerprint.both_networks import run_both
 from modelguard.types.findings import Missing
 from modelguard.types.weights import ActivationComparison
 

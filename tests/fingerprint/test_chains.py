@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from modelguard.correspondence.alignment import align
 from modelguard.fingerprint import weight_tests as tests
-from modelguard.fingerprint.alignment import align
 from modelguard.fingerprint.chains import chain, find_chains, sequences, walk
 from modelguard.fingerprint.matching import log10_tail
 from tests.fingerprint.zoo import Arrays

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from modelguard.checkpoints.dtypes import NUMPY
-from modelguard.fingerprint.alignment import align
+from modelguard.correspondence.alignment import align
 from modelguard.fingerprint.difference import difference
 from modelguard.types.weights import TensorDifference
 from tests.fingerprint.zoo import Arrays

@@ -7,7 +7,7 @@ from math import log10
 import numpy as np
 import pytest
 
-from modelguard.fingerprint.alignment import align
+from modelguard.correspondence.alignment import align
 from modelguard.fingerprint.disguise import ENOUGH, MARGIN, OTHER_LAYERS, Agreement, examine
 from modelguard.fingerprint.initialisation import judged
 from modelguard.types.weights import Relation

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from modelguard.checks.log_cannot_explain_weights import check
-from modelguard.fingerprint.displacement import displacement, held_against, with_doubts
-from modelguard.fingerprint.displacement_bounds import NoBound, adam_factor, bound
-from modelguard.fingerprint.displacement_schedule import fill, schedule
+from modelguard.displacement.against_log import displacement, held_against, with_doubts
+from modelguard.displacement.bounds import NoBound, adam_factor, bound
+from modelguard.displacement.schedule import fill, schedule
 from modelguard.types.displacement import OptimizerSettings
 from modelguard.types.findings import Absence, Claim, Level, Missing, Status
 from modelguard.types.logs import LogRecord, Run, TrainingLog

@@ -14,10 +14,10 @@ from safetensors.numpy import save_file
 
 from modelguard.checks.log_cannot_explain_weights import check
 from modelguard.cli import main
-from modelguard.fingerprint.displacement import displacement, held_against
-from modelguard.fingerprint.displacement_bounds import NoBound
-from modelguard.fingerprint.displacement_schedule import Window, schedule
-from modelguard.fingerprint.displacement_settings import from_config
+from modelguard.displacement.against_log import displacement, held_against
+from modelguard.displacement.bounds import NoBound
+from modelguard.displacement.schedule import Window, schedule
+from modelguard.displacement.settings import from_config
 from modelguard.types.displacement import OptimizerSettings
 from modelguard.types.findings import Claim, Level, Missing, Status
 from modelguard.types.logs import LogRecord, Run, TrainingLog

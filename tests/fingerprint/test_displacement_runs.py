@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from modelguard.checks.log_cannot_explain_weights import check
-from modelguard.fingerprint.displacement import displacement
+from modelguard.displacement.against_log import displacement
 from modelguard.types.displacement import Displacement
 from modelguard.types.findings import Claim, Level, Status
 from modelguard.types.logs import TrainingLog

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelguard.fingerprint.displacement_settings import from_card, from_config
+from modelguard.displacement.settings import from_card, from_config
 
 CARD = (
     b"""---\nbase_model: a/b\n---\n### Training hyperparameters\n\n- learning_rate: 2e-05\n- optimizer: %s\n- lr_scheduler_type: linear\n"""

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from modelguard.fingerprint.displacement_bounds import bound
-from modelguard.fingerprint.displacement_schedule import schedule
-from modelguard.fingerprint.displacement_settings import from_card
+from modelguard.displacement.bounds import bound
+from modelguard.displacement.schedule import schedule
+from modelguard.displacement.settings import from_card
 from modelguard.types.displacement import OptimizerSettings
 from tests.fingerprint.moving import log
 

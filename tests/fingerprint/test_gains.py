@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from modelguard.fingerprint.alignment import align
+from modelguard.correspondence.alignment import align
 from modelguard.fingerprint.gains import fixed_neighbours, norms, t0
 from modelguard.fingerprint.matching import log10_tail
 from modelguard.types.weights import NullTest

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from modelguard.fingerprint.alignment import align
+from modelguard.correspondence.alignment import align
 from modelguard.fingerprint.blocks import find_blocks
 from modelguard.fingerprint.initialisation import Origin, judged, origin, retention
 from modelguard.types.weights import Relation

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelguard.correspondence.alignment import align
 from modelguard.fingerprint import disguise
 from modelguard.fingerprint import weight_tests as tests
-from modelguard.fingerprint.alignment import align
 from modelguard.fingerprint.blocks import Block, find_blocks
 from modelguard.fingerprint.matching import log10_tail
 from tests.fingerprint.zoo import Arrays, Tensors, merged, model, permuted, rotated

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelguard.fingerprint.kinship import kinship
-from modelguard.fingerprint.sketches import fingerprint
+from modelguard.sketches.kinship import kinship
+from modelguard.sketches.sketch import fingerprint
 from modelguard.types.registry import Entry, Fingerprint, Hit, Kinship
 from tests.fingerprint.zoo import Arrays, Tensors, model
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelguard.fingerprint.alignment import align
+from modelguard.correspondence.alignment import align
 from modelguard.fingerprint.blocks import find_blocks
 from modelguard.fingerprint.layers import find_added, find_moved
 from modelguard.fingerprint.matching import growing, log10_growing_tail, nearest

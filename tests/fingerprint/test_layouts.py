@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from modelguard.fingerprint.alignment import align
+from modelguard.correspondence.alignment import align
+from modelguard.correspondence.layouts import Made, Part, View
+from modelguard.correspondence.orders import fusings, inverse, rotary
+from modelguard.correspondence.rearrangement import Rearranged, rearranged
 from modelguard.fingerprint.difference import difference
-from modelguard.fingerprint.layouts import Made, Part, View
-from modelguard.fingerprint.orders import fusings, inverse, rotary
-from modelguard.fingerprint.rearrangement import Rearranged, rearranged
 from tests.fingerprint.zoo import Arrays
 
 Array = NDArray[np.float32]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelguard.fingerprint.alignment import align
+from modelguard.correspondence.alignment import align
 from modelguard.fingerprint.difference import difference
 from modelguard.fingerprint.permutation import explain
 from tests.fingerprint.zoo import Arrays, Tensors

@@ -16,11 +16,11 @@ from modelguard.blobs.local import LocalBlob
 from modelguard.checkpoints.safetensors import open_safetensors
 from modelguard.errors import BadRequest
 from modelguard.fingerprint.blocks import Block
-from modelguard.fingerprint.by_sketch import compare_sketches
 from modelguard.fingerprint.meter import Metered
-from modelguard.fingerprint.search import search
-from modelguard.fingerprint.sketches import anchor_tokens, fingerprint, method_of, reveals, signs, values_of
 from modelguard.fingerprint.weight_tests import window
+from modelguard.sketches.comparison import compare_sketches
+from modelguard.sketches.search import search
+from modelguard.sketches.sketch import anchor_tokens, fingerprint, method_of, reveals, signs, values_of
 from modelguard.types.registry import Entry, Fingerprint, Search
 from modelguard.types.weights import Relation
 from tests.fingerprint.zoo import UNITS, Arrays, Tensors, model, permuted, rotated, tuned
@@ -105,7 +105,7 @@ def test_a_stranger_is_neither(seed: int) -> None:
 
 def test_the_p_values_of_strangers_are_bounds() -> None:
     """Fixed points over 72 independent pairs of layers: about one in 64 is expected, many are not."""
-    from modelguard.fingerprint.search import score
+    from modelguard.sketches.search import score
 
     fixed = np.concatenate([item.fixed for seed in (30, 31, 32) for item in score(made(model(seed)), KNOWN)])
     assert len(fixed) == 72

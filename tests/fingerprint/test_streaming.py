@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from modelguard.activations.comparison import compare_activations
+from modelguard.activations.extent import Extent
+from modelguard.activations.network_settings import read_settings
+from modelguard.activations.networks import Architecture, design
+from modelguard.activations.probes import encode, written
+from modelguard.activations.streaming import run
+from modelguard.activations.traces import MOST_ENTRIES, Trace, spread, states
 from modelguard.blobs.local import LocalFolder
 from modelguard.checkpoints.base import Checkpoint, TensorInfo
 from modelguard.checkpoints.safetensors import open_safetensors
-from modelguard.fingerprint.activations import compare_activations
-from modelguard.fingerprint.extent import Extent
-from modelguard.fingerprint.network_settings import read_settings
-from modelguard.fingerprint.networks import Architecture, design
-from modelguard.fingerprint.probes import encode, written
-from modelguard.fingerprint.streaming import run
-from modelguard.fingerprint.traces import MOST_ENTRIES, Trace, spread, states
 from modelguard.types.findings import Missing
 from modelguard.types.weights import ActivationComparison
 
@@ -148,7 +148,7 @@ import torch
 torch.set_num_threads(1)
 from modelguard.blobs.local import LocalFolder
 from modelguard.checkpoints.safetensors import open_safetensors
-from modelguard.fingerprint.activations import compare_activations
+from modelguard.activations.comparison import compare_activations
 folder = LocalFolder(Path(sys.argv[1]), "large")
 checkpoint = open_safetensors(folder.open("model.safetensors"))
 result = compare_activations(checkpoint, checkpoint, folder, folder)

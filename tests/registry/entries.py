@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from modelguard.fingerprint.sketches import method_of
+from modelguard.sketches.sketch import method_of
 from modelguard.types.registry import BlockSketch, Entry, Fingerprint
 
 

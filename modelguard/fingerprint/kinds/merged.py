@@ -13,7 +13,7 @@ from statistics import mean, median, pstdev
 
 import numpy as np
 
-from modelguard.fingerprint.alignment import align
+from modelguard.correspondence.alignment import align
 from modelguard.fingerprint.kinds.mixtures import Gram, Matrix, Mixture, gram, interval, mixture
 from modelguard.fingerprint.kinds.pair import Seen
 from modelguard.fingerprint.kinds.traits import Rows, sample, usable

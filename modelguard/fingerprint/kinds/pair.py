@@ -9,7 +9,7 @@ from math import log10
 
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.dtypes import FLOATING
-from modelguard.fingerprint.alignment import Alignment
+from modelguard.correspondence.alignment import Alignment
 from modelguard.fingerprint.blocks import layer_of
 from modelguard.fingerprint.kinds.traits import Trait
 from modelguard.fingerprint.relation import BlockTests, control_threshold

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from modelguard.checkpoints.dtypes import FLOATING
+from modelguard.correspondence.tiles import rows
 from modelguard.fingerprint.kinds.pair import Pair, Seen, layers
 from modelguard.fingerprint.matching import fixed_points, log10_tail
-from modelguard.fingerprint.tiles import rows
 from modelguard.types.weights import KindDetail
 
 TESTED = 64

@@ -8,7 +8,7 @@ from math import log10
 import numpy as np
 from numpy.typing import NDArray
 
-from modelguard.fingerprint.alignment import align
+from modelguard.correspondence.alignment import align
 from modelguard.fingerprint.blocks import find_blocks
 from modelguard.fingerprint.difference import difference
 from modelguard.fingerprint.kinds.pair import LOSSLESS, Pair

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelguard.checkpoints.base import Checkpoint
-from modelguard.fingerprint.alignment import Alignment
-from modelguard.fingerprint.layouts import Made, Part
-from modelguard.fingerprint.orders import Order, fusings, inverse, rotary
-from modelguard.fingerprint.roles import FUSED, Role, by_role, paired_places
+from modelguard.correspondence.alignment import Alignment
+from modelguard.correspondence.layouts import Made, Part
+from modelguard.correspondence.orders import Order, fusings, inverse, rotary
+from modelguard.correspondence.roles import FUSED, Role, by_role, paired_places
 
 KINDS = ("weight", "bias")
 Names = Mapping[Role, str]

@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from math import log10
 
-from modelguard.fingerprint.kinship import SAME
-from modelguard.fingerprint.search import Scores, adjusted, comparable, correlation, distance, hit, score
 from modelguard.fingerprint.weight_tests import ASSUMPTION, T1
+from modelguard.sketches.kinship import SAME
+from modelguard.sketches.search import Scores, adjusted, comparable, correlation, distance, hit, score
 from modelguard.types.registry import Entry, Fingerprint
 from modelguard.types.weights import Basis, Comparison, Cost, LayerResult, NullTest, Power, Relation, Side, Undecided
 

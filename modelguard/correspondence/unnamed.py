@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 from modelguard.checkpoints.base import Checkpoint
-from modelguard.fingerprint.layouts import Made, Part
-from modelguard.fingerprint.roles import Place, located, paired_places
+from modelguard.correspondence.layouts import Made, Part
+from modelguard.correspondence.roles import Place, located, paired_places
 
 SAME = 0.5  # mean cosine of lines from which two tensors of one shape and unknown names are taken for each other
 MOST_UNNAMED = 24  # tensors of one shape in one layer that are told apart by their lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from modelguard.fingerprint.displacement_measure import Movement, Sides, beyond_rank
+from modelguard.displacement.measure import Movement, Sides, beyond_rank
 
 MAX_RANKED = 64  # matrices whose rank is looked at: the largest movements first
 EMBEDDINGS = ("embed", "wte", "wpe", "lm_head", "word_embeddings", "shared", "score", "classifier", "norm", "bias")

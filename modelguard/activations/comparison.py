@@ -16,15 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from modelguard.activations.extent import WHOLE, Extent
+from modelguard.activations.network_settings import read_settings
+from modelguard.activations.networks import Architecture, design
+from modelguard.activations.probes import Probes, drawn, encode, written
+from modelguard.activations.streaming import run
+from modelguard.activations.traces import Array, Trace
 from modelguard.blobs.base import Folder
 from modelguard.checkpoints.base import Checkpoint
-from modelguard.fingerprint.extent import WHOLE, Extent
 from modelguard.fingerprint.matching import TIE, cosines, fixed_points, log10_tail, strict_nearest
-from modelguard.fingerprint.network_settings import read_settings
-from modelguard.fingerprint.networks import Architecture, design
-from modelguard.fingerprint.probes import Probes, drawn, encode, written
-from modelguard.fingerprint.streaming import run
-from modelguard.fingerprint.traces import Array, Trace
 from modelguard.types.findings import Missing
 from modelguard.types.weights import ActivationComparison, ActivationLayer
 

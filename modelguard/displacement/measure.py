@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.dtypes import FLOATING, PRECISION, itemsize, to_float32
-from modelguard.fingerprint.displacement_bounds import Bound
-from modelguard.fingerprint.tiles import rows
+from modelguard.correspondence.tiles import rows
+from modelguard.displacement.bounds import Bound
 
 TILE_ENTRIES = 1 << 18
 TINY = 2.0**-24  # half the distance of float16 numbers next to zero

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint, parameters
 from modelguard.checkpoints.dtypes import FLOATING
+from modelguard.correspondence.alignment import align
+from modelguard.correspondence.tiles import rows
 from modelguard.errors import BadRequest
 from modelguard.fingerprint import weight_tests as tests
-from modelguard.fingerprint.alignment import align
 from modelguard.fingerprint.blocks import Block, find_blocks
 from modelguard.fingerprint.embeddings import embedding_pair
 from modelguard.fingerprint.relation import spread
-from modelguard.fingerprint.tiles import rows
 from modelguard.types.registry import BlockSketch, Fingerprint
 
 Matrix = NDArray[np.float32]

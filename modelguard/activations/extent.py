@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from modelguard.activations.networks import Architecture
 from modelguard.checkpoints.base import Checkpoint
-from modelguard.fingerprint.networks import Architecture
 
 AUTOMATIC_BYTES = 4 << 30  # of weights in float32: about a minute on two cores
 

@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from modelguard.checkpoints.base import Checkpoint
-from modelguard.fingerprint.alignment import Alignment, align
-from modelguard.fingerprint.displacement_bounds import LION, MUON, SETTLE, Bound, NoBound, bound, muon_factor
-from modelguard.fingerprint.displacement_frozen import above_rank, thawed
-from modelguard.fingerprint.displacement_measure import (
+from modelguard.correspondence.alignment import Alignment, align
+from modelguard.displacement.bounds import LION, MUON, SETTLE, Bound, NoBound, bound, muon_factor
+from modelguard.displacement.frozen import above_rank, thawed
+from modelguard.displacement.measure import (
     NOT_TRAINED,
     Advance,
     Movement,
@@ -23,8 +23,8 @@ from modelguard.fingerprint.displacement_measure import (
     narrow,
     reencoded,
 )
-from modelguard.fingerprint.displacement_norms import Ends, told
-from modelguard.fingerprint.displacement_schedule import MAX_STEPS, Schedule, Window, end_of, schedule
+from modelguard.displacement.norms import Ends, told
+from modelguard.displacement.schedule import MAX_STEPS, Schedule, Window, end_of, schedule
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.types.displacement import LIMIT, Displacement, OptimizerSettings
 from modelguard.types.findings import Absence, Missing

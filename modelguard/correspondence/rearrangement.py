@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.dtypes import FLOATING
-from modelguard.fingerprint.alignment import align, digest
-from modelguard.fingerprint.layout_options import Job, jobs_of
-from modelguard.fingerprint.layouts import Made, Part, View
-from modelguard.fingerprint.roles import located
-from modelguard.fingerprint.tiles import rows
-from modelguard.fingerprint.unnamed import leftovers
+from modelguard.correspondence.alignment import align, digest
+from modelguard.correspondence.layout_options import Job, jobs_of
+from modelguard.correspondence.layouts import Made, Part, View
+from modelguard.correspondence.roles import located
+from modelguard.correspondence.tiles import rows
+from modelguard.correspondence.unnamed import leftovers
 
 SAMPLED_LINES = 32
 RELATED = 0.3  # mean cosine of lines from which a layout is taken for its agreement; unrelated lines stay below it but for very narrow ones

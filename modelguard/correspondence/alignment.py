@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from modelguard.checkpoints.base import Checkpoint
-from modelguard.fingerprint.tiles import TILE_BYTES
+from modelguard.correspondence.tiles import TILE_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

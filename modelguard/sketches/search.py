@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from modelguard.fingerprint.matching import log10_tail
 from modelguard.fingerprint.relation import MIN_DERIVED
-from modelguard.fingerprint.sketches import gains_of, values_of
+from modelguard.sketches.sketch import gains_of, values_of
 from modelguard.types.registry import BlockSketch, Candidate, Entry, Fingerprint, Hit, Search
 from modelguard.types.weights import Cost
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from modelguard.activations.comparison import compare_activations
+from modelguard.activations.extent import WHOLE, Extent
 from modelguard.blobs.base import Folder
 from modelguard.checkpoints.applied import applied
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.peft import CONFIG, read_config
-from modelguard.fingerprint.activations import compare_activations
-from modelguard.fingerprint.extent import WHOLE, Extent
 from modelguard.types.findings import Missing
 from modelguard.types.weights import ActivationComparison
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from modelguard.fingerprint.displacement_bounds import NoBound
+from modelguard.displacement.bounds import NoBound
 from modelguard.types.logs import LogRecord, Run, TrainingLog
 
 RATE = re.compile(r"(?:^|[/_.\- ])(?:lr|learning[_ ]?rate)(?:$|[/_.\- 0-9])", re.IGNORECASE)

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelguard.activations.networks import REFUSALS, Architecture, align, quiet, skeleton
+from modelguard.activations.probes import Probes
+from modelguard.activations.traces import MOST_UNITS, Half, Trace, content, states
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.dtypes import NUMPY, to_float32
-from modelguard.fingerprint.networks import REFUSALS, Architecture, align, quiet, skeleton
-from modelguard.fingerprint.probes import Probes
-from modelguard.fingerprint.traces import MOST_UNITS, Half, Trace, content, states
 from modelguard.types.findings import Missing
 
 TILE_BYTES = 4 << 20

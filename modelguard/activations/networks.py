@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from modelguard.activations.network_settings import Settings
 from modelguard.checkpoints.base import Checkpoint
-from modelguard.fingerprint.network_settings import Settings
 from modelguard.types.findings import Missing
 
 REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)  # by torch and transformers

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from modelguard.fingerprint.search import MAX_HITS, Prepared, Scores, adjusted, hit, score, score_prepared, search, unit_rows
-from modelguard.fingerprint.sketches import values_of
+from modelguard.sketches.search import MAX_HITS, Prepared, Scores, adjusted, hit, score, score_prepared, search, unit_rows
+from modelguard.sketches.sketch import values_of
 from modelguard.types.registry import BlockSketch, Entry, Fingerprint, Hit, Kinship
 
 Numbers = NDArray[np.float64]

@@ -1,0 +1,1 @@
+"""How far training can have moved weights, by what its log says, and how far they moved."""
