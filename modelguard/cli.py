@@ -13,7 +13,7 @@ from typing import NoReturn
 from modelguard import __version__
 from modelguard.attempt import attempt
 from modelguard.errors import BadRequest, ExitCode, ModelguardError
-from modelguard.org import add_org
+from modelguard.org_arguments import add_org
 from modelguard.types.findings import Missing
 
 DESCRIPTION = "Says, with numbers, whether a model is what its authors say it is."
@@ -89,9 +89,9 @@ def _run_hook(options: argparse.Namespace) -> int:
     from modelguard.render.text import terminal
 
     if options.push:
-        from modelguard import commands
+        from modelguard.commands.audit import push
 
-        code, text = commands.push(hook.push_range(os.environ), options)
+        code, text = push(hook.push_range(os.environ), options)
         _write(text)
         return code
     code, said = hook.staged(options.repo)

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.once import alone
+
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / ".cache/container"  # the Debian below the image, which takes a minute and a half to make
 PROGRAMS = ("buildah", "debootstrap")
@@ -99,9 +101,12 @@ class Engine:
 
 def _debian() -> Path:
     """A minimal Debian as a tar file, made once."""
-    kept = KEPT / "base.tar"
-    if kept.exists():
-        return kept
+    with alone(KEPT):
+        kept = KEPT / "base.tar"
+        return kept if kept.exists() else _bootstrapped(kept)
+
+
+def _bootstrapped(kept: Path) -> Path:
     KEPT.mkdir(parents=True, exist_ok=True)
     root = KEPT / "rootfs"
     shutil.rmtree(root, ignore_errors=True)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.once import alone
+
 ENVIRONMENT = Path(__file__).resolve().parents[2] / ".cache/giftless"
 FRAMEWORK = ("flask", "flask-marshmallow", "flask-classful", "webargs", "figcan", "python-dateutil", "cryptography", "PyYAML")
 MORE = ("PyJWT<2.10", "python-dotenv", "typing_extensions", "importlib_metadata")  # a later PyJWT refuses the tokens that it makes
@@ -46,15 +48,18 @@ class LfsServer:
 
 def python() -> Path | None:
     """The interpreter that has giftless, installed when it is first asked for; None where it cannot be had."""
-    program = ENVIRONMENT / "bin/python"
-    if not (ENVIRONMENT / "complete").exists():
-        shutil.rmtree(ENVIRONMENT, ignore_errors=True)
-        subprocess.run((sys.executable, "-m", "venv", str(ENVIRONMENT)), check=True)
-        pip = (str(program), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES)
-        if subprocess.run(pip, capture_output=True, check=False).returncode:
-            return None
-        (ENVIRONMENT / "complete").touch()
-    return program
+    with alone(ENVIRONMENT):
+        return ENVIRONMENT / "bin/python" if (ENVIRONMENT / "complete").exists() or _installed() else None
+
+
+def _installed() -> bool:
+    shutil.rmtree(ENVIRONMENT, ignore_errors=True)
+    subprocess.run((sys.executable, "-m", "venv", str(ENVIRONMENT)), check=True)
+    pip = (str(ENVIRONMENT / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES)
+    if subprocess.run(pip, capture_output=True, check=False).returncode:
+        return False
+    (ENVIRONMENT / "complete").touch()
+    return True
 
 
 @contextmanager

@@ -11,11 +11,11 @@ from pathlib import Path
 from modelguard import __version__
 from modelguard.attempt import attempt
 from modelguard.checks.base import select
+from modelguard.commands.org_rulesets import CHECKOUT, ruleset, workflow
 from modelguard.documents import json_object
 from modelguard.errors import BadRequest, CannotPost, CannotRead, ExitCode, Malformed
 from modelguard.git import Git
 from modelguard.github_files import Access, FilePlace, look_for, repositories_of
-from modelguard.org_rulesets import CHECKOUT, ruleset, workflow
 from modelguard.pipeline import AuditRequest, audit, read_policy
 from modelguard.policy import FILE_NAME, Layer, Policy, layered, read_layer
 from modelguard.render import sweep as render

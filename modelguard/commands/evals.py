@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from modelguard.attempt import attempt
 from modelguard.blobs.base import SMALL_FILE_BYTES, read_small
 from modelguard.blobs.local import LocalBlob
 from modelguard.checks.base import select
+from modelguard.commands.inputs import colour, files_below, policy_of, width
 from modelguard.declaration import declare
 from modelguard.errors import BadRequest
 from modelguard.eval_files import with_claims
@@ -20,20 +19,16 @@ from modelguard.evals.collecting import assemble
 from modelguard.evals.harness import looks_like_evals
 from modelguard.evals.teacher import teacher_evidence
 from modelguard.exhibits import exhibits
-from modelguard.logs.sources import Loader
 from modelguard.partial_evidence import only
-from modelguard.policy import Policy, default, parse
 from modelguard.render import json_v1, terminal
 from modelguard.types.evals import EvalLogs, TeacherEvidence
 from modelguard.types.findings import Absence, Missing
 from modelguard.verdict import EXIT_CODES, decide
 
-MAX_FILES = 10_000
-
 
 def check_evals(options: argparse.Namespace) -> tuple[int, str]:
     """`modelguard evals`."""
-    rules = _policy(options.policy)
+    rules = policy_of(options.policy)
     logs = _with_card(_logs(options.paths), options.card)
     teacher = _teacher(logs, options)
     evidence = only("the evaluation logs", evals=logs, teacher=teacher)
@@ -45,9 +40,8 @@ def check_evals(options: argparse.Namespace) -> tuple[int, str]:
         known = None if isinstance(teacher, Missing) else teacher
         document = json_v1.evals_document(None if isinstance(logs, Missing) else logs, known, outcome, verdict)
         return EXIT_CODES[verdict], json_v1.dumps(document)
-    width = shutil.get_terminal_size((100, 24)).columns
-    pictures, colour = exhibits(evidence), sys.stdout.isatty()
-    return EXIT_CODES[verdict], terminal.log(outcome, verdict, pictures, what="the evaluation logs", width=width, colour=colour)
+    pictures = exhibits(evidence)
+    return EXIT_CODES[verdict], terminal.log(outcome, verdict, pictures, what="the evaluation logs", width=width(), colour=colour())
 
 
 def _with_card(logs: EvalLogs | Missing, card: Path | None) -> EvalLogs | Missing:
@@ -102,21 +96,7 @@ def _read(models: Mapping[str, EvalLogs | Missing]) -> Mapping[str, EvalLogs]:
 
 
 def _logs(paths: Sequence[Path]) -> EvalLogs | Missing:
-    """Every file that is named, and every file below a named directory that has the name of an evaluation log."""
-    files: dict[str, Loader] = {}
-    for path in paths:
-        if path.is_dir():
-            below = (file for file in sorted(path.rglob("*")) if file.is_file() and looks_like_evals(file.as_posix()))
-            files |= {str(file): _loader(file) for file, _ in zip(below, range(MAX_FILES), strict=False)}
-        elif path.is_file():
-            files[str(path)] = _loader(path)
-        else:
-            raise BadRequest(f"{path}: no such file or directory", advice="check the path")
-    return assemble(files)
-
-
-def _loader(path: Path) -> Loader:
-    return lambda: LocalBlob(path)
+    return assemble(files_below(paths, looks_like_evals))
 
 
 def _paper(path: Path) -> bytes:
@@ -124,10 +104,3 @@ def _paper(path: Path) -> bytes:
         return read_small(LocalBlob(path), SMALL_FILE_BYTES)
     except OSError as error:
         raise BadRequest(f"{path}: {error.strerror}", advice="check --card") from error
-
-
-def _policy(file: Path | None) -> Policy:
-    try:
-        return default() if file is None else parse(file.read_bytes(), str(file))
-    except OSError as error:
-        raise BadRequest(f"{file}: {error.strerror}", advice="check --policy") from error
