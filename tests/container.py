@@ -19,6 +19,7 @@ KEPT = ROOT / ".cache/container"  # the Debian below the image, which takes a mi
 PROGRAMS = ("buildah", "debootstrap")
 PACKAGES = "ca-certificates,python3,python3-venv,python3-pip,git"
 BASE, IMAGE = "localhost/modelguard-base", "localhost/modelguard"
+ATTEMPTS = 3  # mirrors fail at times
 CERTIFICATES = "/etc/ssl/certs"
 
 
@@ -109,11 +110,8 @@ def _debian() -> Path:
 def _bootstrapped(kept: Path) -> Path:
     KEPT.mkdir(parents=True, exist_ok=True)
     root = KEPT / "rootfs"
-    shutil.rmtree(root, ignore_errors=True)
-    environ = {**os.environ, "PATH": _path()}
-    command = ("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root))
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=900)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    said = [_debootstrap(root) for _ in range(ATTEMPTS) if not (root / "usr/bin/git").exists()]
+    assert not said[-1], said[-1]
     (root / "usr/bin/python").symlink_to("python3")
     for marker in (root / "usr/lib").glob("python3*/EXTERNALLY-MANAGED"):
         marker.unlink()
@@ -122,6 +120,19 @@ def _bootstrapped(kept: Path) -> Path:
     kept.with_suffix(".part").rename(kept)
     shutil.rmtree(root)
     return kept
+
+
+def _debootstrap(root: Path) -> str:
+    """Makes a Debian, or says why it cannot."""
+    shutil.rmtree(root, ignore_errors=True)
+    environ = {**os.environ, "PATH": _path()}
+    command = ("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root))
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=900)
+    if done.returncode == 0:
+        return ""
+    shutil.rmtree(root, ignore_errors=True)
+    free = shutil.disk_usage(root.parent).free >> 20
+    return f"debootstrap ({free} MiB free): {done.stdout[-1000:]}{done.stderr[-1000:]}"
 
 
 def _same_device(one: Path, other: Path) -> bool:

@@ -18,6 +18,7 @@ ENVIRONMENT = Path(__file__).resolve().parents[2] / ".cache/giftless"
 FRAMEWORK = ("flask", "flask-marshmallow", "flask-classful", "webargs", "figcan", "python-dateutil", "cryptography", "PyYAML")
 MORE = ("PyJWT<2.10", "python-dotenv", "typing_extensions", "importlib_metadata")  # a later PyJWT refuses the tokens that it makes
 PACKAGES = ("giftless==0.6.2", *FRAMEWORK, *MORE)  # its wheel declares no dependencies
+ATTEMPTS = 3  # registries fail at times
 SERVE = """
 import sys
 from giftless.app import init_app
@@ -49,15 +50,18 @@ class LfsServer:
 def python() -> Path | None:
     """The interpreter that has giftless, installed when it is first asked for; None where it cannot be had."""
     with alone(ENVIRONMENT):
-        return ENVIRONMENT / "bin/python" if (ENVIRONMENT / "complete").exists() or _installed() else None
+        return ENVIRONMENT / "bin/python" if (ENVIRONMENT / "complete").exists() or any(_installed() for _ in range(ATTEMPTS)) else None
 
 
 def _installed() -> bool:
+    """Whether it could be installed, and is imported as it will be."""
     shutil.rmtree(ENVIRONMENT, ignore_errors=True)
     subprocess.run((sys.executable, "-m", "venv", str(ENVIRONMENT)), check=True)
-    pip = (str(ENVIRONMENT / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES)
-    if subprocess.run(pip, capture_output=True, check=False).returncode:
-        return False
+    program = str(ENVIRONMENT / "bin/python")
+    pip = (program, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES)
+    for command in (pip, (program, "-c", "import giftless.app")):
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            return False
     (ENVIRONMENT / "complete").touch()
     return True
 
@@ -81,7 +85,7 @@ def lfs_server(program: Path, folder: Path) -> Iterator[LfsServer]:
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     for _ in range(300):
-        assert process.poll() is None, log.read_text(encoding="utf-8")[-2000:]
+        assert process.poll() is None, "".join(reversed(log.read_text(encoding="utf-8").splitlines(keepends=True)[-20:]))
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
