@@ -119,15 +119,11 @@ class GitHubServer:
             answer = self._checked(request, headers)
             return (fault.answer or fault) if fault and fault.done else answer
 
-    def described(self, request: Request) -> bool:
-        """Whether a request and its answer are held against the description."""
-        return True
-
     def _checked(self, request: Request, headers: Mapping[str, str]) -> Answer:
         """The answer, with request and answer held against the description."""
         if request.path.endswith("/graphql"):
             return answer_query(self, request)
-        found = description() if self.described(request) else None
+        found = description()
         if found is not None:
             self.violations += found.request_faults(request.method, request.path, request.query, request.body)
         answer = self._route(request, headers)
@@ -138,6 +134,7 @@ class GitHubServer:
     def _route(self, request: Request, headers: Mapping[str, str]) -> Answer:
         repository = re.escape(self.repository)
         routes: tuple[tuple[str, str, Callable[..., Answer]], ...] = (
+            ("GET", r"/user", self._user),
             ("GET", rf"/repos/{repository}/pulls", self._pulls),
             ("GET", rf"/repos/{repository}/pulls/(\d+)", self._pull),
             ("GET", rf"/repos/{repository}/(?:issues|pulls)/(\d+)/comments", self._list),
@@ -153,6 +150,17 @@ class GitHubServer:
                 return action(request, *map(int, match.groups()))
         self.violations.append(f"{request.method} {request.path}: no such operation here")
         return _not_found()
+
+    def _user(self, request: Request) -> Answer:
+        """Whose token it is: a person's tells it, an App's does not."""
+        if self.writer.endswith("[bot]"):
+            return Answer(403, {"message": MESSAGES[403], "documentation_url": "https://docs.github.com/rest"})
+        return Answer(
+            200,
+            documents.merged(
+                "private-user-response-with-public-and-private-profile-information", {"login": self.writer, "user_view_type": "private"}
+            ),
+        )
 
     def _pull(self, request: Request, number: int) -> Answer:
         pull = self.pulls.get(number)
