@@ -23,10 +23,12 @@ from modelguard.step import Environ, Step, say, write
 from modelguard.types.findings import Missing, Verdict
 from modelguard.types.report import Report
 from modelguard.verdict import EXIT_CODES
+from modelguard.verdict_check import wanted
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "fail-on": ("violation", "inconclusive", "warning", "never"),
     "comment": ("always", "on-findings", "never"),
+    "check": ("auto", "on", "off"),
     "activations": ("auto", "on", "off"),
 }
 INPUTS = ("github-token", "id", "max-download", "registry", "policy", "policy-token", "config", *CHOICES)
@@ -47,6 +49,7 @@ class Inputs:
     max_download: int | None
     registry: str | None = None  # may hold a password
     identity: str = "default"
+    check: str = "auto"
 
     def __repr__(self) -> str:
         return f"Inputs(fail_on={self.fail_on!r}, comment={self.comment!r}, activations={self.activations!r})"
@@ -108,6 +111,7 @@ def read_inputs(environ: Environ) -> Inputs:
         max_download=_size(given["max-download"]) if "max-download" in given else None,
         registry=given.get("registry"),
         identity=given.get("id", "default"),
+        check=given.get("check", "auto"),
     )
 
 
@@ -142,8 +146,15 @@ def _run(step: Step) -> ExitCode:
     for model in report.models:
         for finding in model.findings:
             say(f"  {finding.status:<14} {finding.rule}: {finding.subject}: {finding.claim.text}")
-    deliver(report, doing, Wish(token=inputs.token, comment=inputs.comment, identity=inputs.identity), step)
-    return exit_code(report, inputs.fail_on)
+    code = exit_code(report, inputs.fail_on)
+    deliver(report, doing, _wish(doing, inputs, code), step)
+    return code
+
+
+def _wish(doing: Activity, inputs: Inputs, code: ExitCode) -> Wish:
+    check = inputs.check if wanted(inputs.check, doing, inputs.fail_on) else "off"
+    fails = code is not ExitCode.CONSISTENT
+    return Wish(token=inputs.token, comment=inputs.comment, identity=inputs.identity, check=check, fails=fails)
 
 
 def _asked(environ: Environ, inputs: Inputs) -> Activity:

@@ -109,7 +109,7 @@ def _asked(access: Access, what: str, question: Callable[[Api], Value], *, repos
     """The answer to a question to GitHub; refusals and broken connections become one reason."""
     calls = MAX_REPOSITORIES // PAGE + CALLS
     api = Api(Destination(api_url=access.api_url, repository=repository, number=0, token=access.token, calls=calls))
-    api.task, api.advice = f"{what} could not be read", ADVICE
+    api.begin(f"{what} could not be read", ADVICE)
     try:
         return question(api)
     except Refused as refused:

@@ -54,6 +54,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "org_arguments",
         "staged",
         "delivery",
+        "verdict_check",
         "report_files",
         "step",
     ),

@@ -100,17 +100,21 @@ class _Answer:
 class Api:
     """The calls of one run.
 
-    `task` says what fails when a call does ("the comment on #7 was not posted"), `advice` what to do where that is another than usual.
+    `task` says what fails when a call does: "the comment on #7 was not posted".
     """
 
     def __init__(self, to: Destination) -> None:
         self.to = to
         self.task = f"#{to.number} was not reached"
-        self.advice: Mapping[Meaning, str] = {}
+        self._advice: Mapping[Meaning, str] = {}
         self.calls = 0
         self._patience = to.patience
         self._client = _client(to)
         self._login: str | None = None  # "" where GitHub does not say
+
+    def begin(self, task: str, advice: Mapping[Meaning, str] | None = None) -> None:
+        """What the next calls are for, and what to do where they are refused, if that is another than usual."""
+        self.task, self._advice = task, advice or {}
 
     def close(self) -> None:
         """Ends the connection."""
@@ -245,7 +249,7 @@ class Api:
         return self._refusal(f"{self.task}: the answer is not one of GitHub's", Meaning.UNWELL, lost=True)
 
     def _refusal(self, reason: str, meaning: Meaning, *, lost: bool = False) -> Refused:
-        return Refused(reason, meaning, lost=lost, advice=self.advice.get(meaning, ""))
+        return Refused(reason, meaning, lost=lost, advice=self._advice.get(meaning, ""))
 
 
 def meaning_of(status: int, headers: Mapping[str, str], message: str) -> Meaning:
@@ -256,9 +260,9 @@ def meaning_of(status: int, headers: Mapping[str, str], message: str) -> Meaning
         return Meaning.LIMIT
     if status in (403, 410, 423):
         return Meaning.CLOSED if status != 403 or any(part in words for part in CLOSED_WORDS) else Meaning.PERMISSION
-    return {401: Meaning.UNKNOWN_TOKEN, 404: Meaning.NOT_FOUND, 409: Meaning.INVALID, 422: Meaning.INVALID, 400: Meaning.INVALID}.get(
-        status, Meaning.UNWELL
-    )
+    if status in (400, 409, 422):
+        return Meaning.INVALID
+    return {401: Meaning.UNKNOWN_TOKEN, 404: Meaning.NOT_FOUND}.get(status, Meaning.UNWELL)
 
 
 def _asked_for(headers: Mapping[str, str]) -> float:

@@ -81,7 +81,7 @@ def post_comment(to: Destination, body: str, *, head: str, identity: str = "defa
 
 def deliver(api: Api, message: Message) -> Posted:
     """As `post_comment`, with the calls of a run that does more than that."""
-    api.task = f"the comment on #{api.to.number} was not posted"
+    api.begin(f"the comment on #{api.to.number} was not posted")
     marker(message.identity, message.head)
     mine = _own_comment(api, message.identity)
     if api.live_head() != message.head:

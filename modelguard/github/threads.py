@@ -65,7 +65,7 @@ def key_of(rule: str, subject: str) -> str:
 
 def review(api: Api, concerns: Sequence[Concern], *, head: str, identity: str = "default") -> Threads:
     """Brings the threads of a pull request up to date with what blocks it. Raises CannotPost."""
-    api.task = f"the review threads on #{api.to.number} were not brought up to date"
+    api.begin(f"the review threads on #{api.to.number} were not brought up to date")
     wanted = {concern.key: concern for concern in concerns}
     mine = _own_threads(api, identity)
     standing = {own.key: own for own in mine}

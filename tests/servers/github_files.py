@@ -35,10 +35,8 @@ class FilesServer(GitHubServer):
         return commit
 
     def _route(self, request: Request, headers: Mapping[str, str]) -> Answer:
-        for pattern, action in (
-            (r"/repos/([^/]+/[^/]+)/commits/([^/]+)", self._commit),
-            (r"/repos/([^/]+/[^/]+)/contents/(.*)", self._file),
-        ):
+        repository = r"/repos/([^/]+/[^/]+)"
+        for pattern, action in ((rf"{repository}/commits/([^/]+)", self._commit), (rf"{repository}/contents/([^/]+)", self._file)):
             match = re.fullmatch(pattern, request.path)
             if match and request.method == "GET":
                 return action(request, match[1], unquote(match[2]))
