@@ -13,7 +13,9 @@ from pathlib import Path
 from modelguard.activity import Activity, activity
 from modelguard.attempt import attempt
 from modelguard.blobs.lfs_remote import store_of_job
+from modelguard.declaration import pinnable
 from modelguard.delivery import Wish, deliver, destination, found
+from modelguard.disclosure import public
 from modelguard.errors import BadRequest, ExitCode, ModelguardError
 from modelguard.github.api import Api
 from modelguard.github.pulls import standing_at
@@ -30,8 +32,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "comment": ("always", "on-findings", "never"),
     "check": ("auto", "on", "off"),
     "activations": ("auto", "on", "off"),
+    "disclose": ("comment", "report"),
 }
-INPUTS = ("github-token", "id", "max-download", "registry", "policy", "policy-token", "config", *CHOICES)
+NAMES = ("github-token", "hf-token", "id", "models", "base-model", "max-download", "registry", "policy", "policy-token", "config")
+INPUTS = (*NAMES, *CHOICES)
 UNITS = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _LOGGER = logging.getLogger("modelguard")
 MAX_EVENT_BYTES = 32 << 20
@@ -40,7 +44,7 @@ IDENTITY = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What the workflow asked for; "" where it asked for nothing. The token stays out of `repr`."""
+    """What the workflow asked for; "" where it asked for nothing. Tokens stay out of `repr`."""
 
     token: str
     fail_on: str
@@ -50,6 +54,10 @@ class Inputs:
     registry: str | None = None  # may hold a password
     identity: str = "default"
     check: str = "auto"
+    models: tuple[str, ...] = ()
+    base_model: str | None = None
+    hub_token: str = ""
+    disclose: str = "comment"
 
     def __repr__(self) -> str:
         return f"Inputs(fail_on={self.fail_on!r}, comment={self.comment!r}, activations={self.activations!r})"
@@ -112,6 +120,10 @@ def read_inputs(environ: Environ) -> Inputs:
         registry=given.get("registry"),
         identity=given.get("id", "default"),
         check=given.get("check", "auto"),
+        models=tuple(line.strip() for line in given.get("models", "").splitlines() if line.strip()),
+        base_model=pinnable(given.get("base-model"), "the input base-model"),
+        hub_token=given.get("hf-token", ""),
+        disclose=given.get("disclose", "comment"),
     )
 
 
@@ -143,7 +155,7 @@ def _run(step: Step) -> ExitCode:
         return ExitCode.CONSISTENT
     report = audit(_request(doing, inputs, step.environ))
     say(report.headline)
-    for model in report.models:
+    for model in (public(report) if inputs.disclose == "report" else report).models:
         for finding in model.findings:
             say(f"  {finding.status:<14} {finding.rule}: {finding.subject}: {finding.claim.text}")
     code = exit_code(report, inputs.fail_on)
@@ -154,7 +166,8 @@ def _run(step: Step) -> ExitCode:
 def _wish(doing: Activity, inputs: Inputs, code: ExitCode) -> Wish:
     check = inputs.check if wanted(inputs.check, doing, inputs.fail_on) else "off"
     fails = code is not ExitCode.CONSISTENT
-    return Wish(token=inputs.token, comment=inputs.comment, identity=inputs.identity, check=check, fails=fails)
+    identity, disclose = inputs.identity, inputs.disclose
+    return Wish(token=inputs.token, comment=inputs.comment, identity=identity, check=check, fails=fails, disclose=disclose)
 
 
 def _asked(environ: Environ, inputs: Inputs) -> Activity:
@@ -177,6 +190,7 @@ def _request(doing: Activity, inputs: Inputs, environ: Environ) -> AuditRequest:
         raise BadRequest("GITHUB_WORKSPACE is not set", advice="run as a step of a workflow, after actions/checkout")
     request = AuditRequest(repo=Path(environ["GITHUB_WORKSPACE"]), base=doing.base, head=doing.head, activations=inputs.activations)
     store = store_of_job(environ, inputs.token)
+    request = replace(request, models=inputs.models, base_model=inputs.base_model, hub_token=inputs.hub_token)
     request = replace(with_policy(request, environ), registry=inputs.registry, whole=doing.whole, lfs=store)
     return request if inputs.max_download is None else replace(request, max_download=inputs.max_download)
 

@@ -11,6 +11,7 @@ import msgspec
 
 from modelguard.activity import Activity
 from modelguard.attempt import attempt
+from modelguard.disclosure import public
 from modelguard.errors import BadRequest
 from modelguard.github import check_run
 from modelguard.github import comment as sticky
@@ -35,7 +36,7 @@ class Wish:
     """Whether and under which identity to comment, and to write a check. The token stays out of `repr`.
 
     `check` is "off", "auto" (where it may be; a refusal is one line of the log) or "on" (a refusal is a warning); `fails` says what the
-    step comes to.
+    step comes to; `disclose` "report" keeps the names of undeclared parents to the report's files.
     """
 
     token: str
@@ -43,6 +44,7 @@ class Wish:
     identity: str = "default"
     check: str = "off"
     fails: bool = False
+    disclose: str = "comment"
 
     def __repr__(self) -> str:
         return f"Wish(comment={self.comment!r}, identity={self.identity!r})"
@@ -51,9 +53,10 @@ class Wish:
 def deliver(report: Report, doing: Activity, wish: Wish, step: Step) -> None:
     """Writes the report's files and the job summary, posts the comment and the threads, and notes outputs and annotations."""
     folder = report_folder(step.environ)
-    summary = markdown.comment(report, limit=SUMMARY_LIMIT)
     write(report, folder)
-    write_file(folder / "report.md", summary + "\n")
+    write_file(folder / "report.md", markdown.comment(report, limit=SUMMARY_LIMIT) + "\n")
+    report = public(report) if wish.disclose == "report" else report  # from here on everybody reads it
+    summary = markdown.comment(report, limit=SUMMARY_LIMIT)
     if step.environ.get("GITHUB_STEP_SUMMARY"):
         append_summary(Path(step.environ["GITHUB_STEP_SUMMARY"]), summary)
     step.outputs |= {

@@ -35,6 +35,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "activity",
         "registry",
         "steering",
+        "scope",
+        "disclosure",
         "evals",
     ),
     ("checkpoints",),
