@@ -14,9 +14,9 @@ from modelguard.activity import Activity, activity
 from modelguard.attempt import attempt
 from modelguard.blobs.lfs_remote import store_of_job
 from modelguard.declaration import pinnable
-from modelguard.delivery import Wish, deliver, destination, found
+from modelguard.delivery import Wish, deliver, destination, found, say_in_check
 from modelguard.disclosure import public
-from modelguard.errors import BadRequest, ExitCode, ModelguardError
+from modelguard.errors import BadRequest, CannotRead, ExitCode, ModelguardError
 from modelguard.github.api import Api
 from modelguard.github.pulls import standing_at
 from modelguard.organisation import with_policy
@@ -153,7 +153,7 @@ def _run(step: Step) -> ExitCode:
         say("this event brings no new commit: there is nothing to look at")
         step.outputs |= {"verdict": str(Verdict.CONSISTENT), "findings-count": "0"}
         return ExitCode.CONSISTENT
-    report = audit(_request(doing, inputs, step.environ))
+    report = _audited(doing, inputs, step)
     say(report.headline)
     for model in (public(report) if inputs.disclose == "report" else report).models:
         for finding in model.findings:
@@ -161,6 +161,18 @@ def _run(step: Step) -> ExitCode:
     code = exit_code(report, inputs.fail_on)
     deliver(report, doing, _wish(doing, inputs, code), step)
     return code
+
+
+def _audited(doing: Activity, inputs: Inputs, step: Step) -> Report:
+    """The report. Where there is none, a check that an earlier run of this commit wrote must not stand there as if there were."""
+    try:
+        report = attempt(lambda: audit(_request(doing, inputs, step.environ)), what="the audit", passing=ModelguardError)
+        if isinstance(report, Missing):
+            raise CannotRead(report.why, advice=report.advice)
+    except ModelguardError as error:
+        say_in_check(error, doing, _wish(doing, inputs, error.exit_code), step)
+        raise
+    return report
 
 
 def _wish(doing: Activity, inputs: Inputs, code: ExitCode) -> Wish:

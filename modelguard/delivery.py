@@ -12,7 +12,7 @@ import msgspec
 from modelguard.activity import Activity
 from modelguard.attempt import attempt
 from modelguard.disclosure import public
-from modelguard.errors import BadRequest
+from modelguard.errors import BadRequest, ModelguardError
 from modelguard.github import check_run
 from modelguard.github import comment as sticky
 from modelguard.github.api import Api, Destination
@@ -25,7 +25,7 @@ from modelguard.step import Environ, Step, printable, say
 from modelguard.types.findings import Finding, Missing, Status, Verdict
 from modelguard.types.report import Report
 from modelguard.verdict import blocks
-from modelguard.verdict_check import check_of
+from modelguard.verdict_check import check_of, check_without
 
 MAX_ANNOTATIONS = 10  # GitHub shows no more of one step
 SUMMARY_LIMIT = 250_000  # characters; at four bytes each they stay below GitHub's MiB
@@ -147,9 +147,24 @@ def _deliver_words(report: Report, doing: Activity, wish: Wish, step: Step) -> N
     opened.close()
 
 
+def say_in_check(error: ModelguardError, doing: Activity, wish: Wish, step: Step) -> None:
+    """Writes why there is no report into the check, where one is wanted."""
+    if wish.check == "off" or not wish.token:
+        return
+    opened = attempt(lambda: Api(destination(step.environ, doing.number or 0, wish.token)), what="reaching GitHub")
+    if not isinstance(opened, Missing):
+        _write_check(opened, check_without(error, doing, identity=wish.identity, environ=step.environ), wish, step)
+        opened.close()
+
+
 def _checked(api: Api, report: Report, doing: Activity, wish: Wish, step: Step) -> None:
-    """The check comes first: a branch may wait for it. A token that may not write it is the rule on forks, and no warning there."""
+    """The check comes first: a branch may wait for it."""
     check = check_of(report, doing, blocking(report), fails=wish.fails, identity=wish.identity, environ=step.environ)
+    _write_check(api, check, wish, step)
+
+
+def _write_check(api: Api, check: check_run.CheckRun, wish: Wish, step: Step) -> None:
+    """A token that may not write it is the rule on forks, and no warning unless it was asked for."""
     written = attempt(lambda: check_run.post(api, check), what="writing the check")
     if not isinstance(written, Missing):
         say(f"check {check.conclusion}: {written}")

@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from modelguard.activity import Activity
-from modelguard.github.check_run import MAX_TEXT, CheckRun, Note, conclude
+from modelguard.errors import ModelguardError
+from modelguard.github.check_run import MAX_TEXT, CheckRun, Conclusion, Note, conclude
 from modelguard.render import markdown
-from modelguard.render.text import terminal
-from modelguard.types.findings import Finding, Status
+from modelguard.render.text import prose, terminal
+from modelguard.types.findings import Finding, Status, Verdict
 from modelguard.types.report import Report
 
 Stopped = Iterable[tuple[Finding, str]]
@@ -39,6 +40,18 @@ def check_of(report: Report, doing: Activity, stopped: Stopped, *, fails: bool, 
         identity=identity,
         details_url=_run_of(environ),
         notes=tuple(_notes(report, stopped)) if doing.event in ELSEWHERE else (),
+    )
+
+
+def check_without(error: ModelguardError, doing: Activity, *, identity: str, environ: Mapping[str, str]) -> CheckRun:
+    """The check of a run that came to no report: it fails as the step does, and says why."""
+    return CheckRun(
+        head=doing.head,
+        conclusion=Conclusion.FAILURE,
+        title=f"{markdown.WORDS[Verdict.CANNOT_DETERMINE]}: {terminal(str(error), 150)}",
+        summary=f"There is no report: {prose(str(error))}.\n\n{prose(error.advice)}",
+        identity=identity,
+        details_url=_run_of(environ),
     )
 
 

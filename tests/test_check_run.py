@@ -124,6 +124,22 @@ def test_a_change_without_models_is_a_pass_that_says_so(job: Job, github: GitHub
     assert not github.comments(7)
 
 
+def test_a_run_without_a_report_does_not_leave_an_earlier_check_standing(job: Job, github: GitHubServer) -> None:
+    second_stage(job, job.change({"src/main.py": b"pass\n"}, fork=True))
+    assert job.run() == 0
+    github.refuse("GET", 404, path="acme")
+    assert job.run(policy="acme/.github//policy.yml@main") == 2
+    assert job.run(models="nothing/**") == 3
+    assert [made.body["conclusion"] for made in github.checks] == ["success", "failure", "failure"]
+    assert "acme/.github//policy.yml@main could not be read" in str(github.checks[1].output["title"])
+    assert "policy-token" in str(github.checks[1].output["summary"])
+    assert "names no file of this repository" in str(github.checks[2].output["summary"])
+    job.environ["GITHUB_EVENT_NAME"] = "workflow_dispatch"
+    job.event({"inputs": {"base": "1" * 40, "head": "2" * 40}})
+    assert job.run(check="off") == 3
+    assert len(github.checks) == 3
+
+
 def test_a_queue_has_a_check_too_where_it_is_wanted(job: Job, github: GitHubServer) -> None:
     head = commit(job.repo, {"models/m.safetensors": weights(1)})
     job.event({"action": "checks_requested", "merge_group": {"base_sha": job.base, "head_sha": head}})

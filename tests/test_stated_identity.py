@@ -19,6 +19,7 @@ from modelguard.sketches.sketch import fingerprint
 from modelguard.types.registry import Entry
 from tests.fingerprint.zoo import model
 from tests.repositories import Repository, pointer, pointer_to
+from tests.servers.files import file_server
 from tests.test_lfs_audit import LOG
 
 CARD = b"---\nbase_model: lab/base\n---\n"
@@ -100,6 +101,31 @@ def test_a_pointer_to_the_bases_own_file_passes_with_no_object_anywhere(
     assert "the object itself was not read" in text
     assert answer(document, "checkpoint-readable")[0] == "not-applicable"
     assert "the object itself was not read" in answer(document, "checkpoint-readable")[1]
+
+
+def test_the_lfs_server_is_asked_for_what_is_not_known_alone(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = "/org/models.git/info/lfs"
+    with file_server() as files:
+        files.posts[f"{endpoint}/objects/batch"] = lambda body: (404, b"")
+        monkeypatch.setenv("MODELGUARD_TRUSTED_ORIGINS", files.url)
+        for name, content, asked in (("same", WHOLE, False), ("other", OTHER, True)):
+            committed = {"m/model.safetensors": pointer(content), "m/README.md": CARD}
+            code, _ = audited(tmp_path / name, capsys, committed, "--lfs-url", files.url + endpoint)
+            assert (code, bool(files.asked)) == (2 if asked else 0, asked)
+
+
+def test_a_listing_of_the_cache_is_enough_offline(hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    committed = {"m/model.safetensors": pointer(WHOLE), "m/README.md": CARD}
+    assert audited(tmp_path / "never seen", capsys, committed, "--offline")[0] == 2
+    assert audited(tmp_path / "online", capsys, committed)[0] == 0
+    before = len(hub.requests)
+    code, document = audited(tmp_path / "offline", capsys, committed, "--offline", "--out", str(tmp_path / "out"))
+    assert (code, len(hub.requests)) == (0, before)
+    assert document["models"][0]["weights"]["relation"] == "identical"
+    for name in ("report.html", "comment.md"):
+        assert "the object itself was not read" in (tmp_path / "out" / name).read_text()
 
 
 def test_a_pointer_to_another_object_does_not(hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

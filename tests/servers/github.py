@@ -16,15 +16,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from urllib.parse import parse_qs, urlsplit
 
+from tests.servers import github_checks
 from tests.servers import github_documents as documents
 from tests.servers.github_description import description
 from tests.servers.github_graphql import answer_query
-from tests.servers.github_state import Answer, Check, Comment, Fault, Pull, Request
+from tests.servers.github_state import Answer, Comment, Fault, Pull, Request
 
 __all__ = ["Answer", "Fault", "GitHubServer"]
 
 MAX_BODY = 65_536
-MAX_CHECK = 65_535  # bytes
 MESSAGES = {403: "Resource not accessible by integration", 422: "Validation Failed", 429: "API rate limit exceeded", 502: "Server Error"}
 
 
@@ -43,7 +43,7 @@ class GitHubServer:
         self.violations: list[str] = []
         self.pulls: dict[int, Pull] = {}
         self.everything: list[Comment] = []
-        self.checks: list[Check] = []
+        self.checks: list[github_checks.Check] = []
         self._faults: list[list[object]] = []
         self._lock = threading.RLock()
 
@@ -215,26 +215,10 @@ class GitHubServer:
         return Answer(200, self._comment_document(comment))
 
     def _check(self, request: Request) -> Answer:
-        """A new check run, on a commit that some pull request, or a branch, stands at."""
-        assert isinstance(request.body, dict)
-        check = Check(5000 + len(self.checks), request.body, [])
-        if len(str(request.body["head_sha"])) != 40:
-            return Answer(422, {"message": "No commit found for SHA", "documentation_url": "https://docs.github.com/rest"})
-        self.checks.append(check)
-        return self._annotated(check, request.body, 201)
+        return github_checks.create(self.checks, self.url, self.repository, request)
 
     def _more(self, request: Request, identifier: int) -> Answer:
-        assert isinstance(request.body, dict)
-        check = next((check for check in self.checks if check.id == identifier), None)
-        return self._annotated(check, request.body, 200) if check else _not_found()
-
-    def _annotated(self, check: Check, body: dict[str, object], status: int) -> Answer:
-        output = body["output"]
-        assert isinstance(output, dict)
-        if len(str(output["summary"]).encode()) > MAX_CHECK:
-            return Answer(422, {"message": MESSAGES[422], "documentation_url": "https://docs.github.com/rest"})
-        check.notes += output.get("annotations", [])
-        return Answer(status, documents.check_run(self.url, self.repository, check.id, check.body, len(check.notes)))
+        return github_checks.update(self.checks, self.url, self.repository, request, identifier)
 
     def _fault(self, request: Request) -> Fault | None:
         for entry in self._faults:

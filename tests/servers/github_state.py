@@ -68,21 +68,6 @@ class Comment:
 
 
 @dataclass
-class Check:
-    """One check run, as it was written; `notes` are its annotations of all requests."""
-
-    id: int
-    body: dict[str, object]
-    notes: list[dict[str, object]]
-
-    @property
-    def output(self) -> dict[str, object]:
-        output = self.body["output"]
-        assert isinstance(output, dict)
-        return output
-
-
-@dataclass
 class Pull:
     """One pull request; `files` are those that it changes (None: any)."""
 
