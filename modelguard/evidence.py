@@ -9,23 +9,24 @@ from modelguard.activations.comparison import compare_activations
 from modelguard.activations.extent import AUTOMATIC_BYTES, Extent
 from modelguard.attempt import attempt
 from modelguard.blobs.base import Folder
-from modelguard.blobs.hub import open_hub
 from modelguard.changes import unread
-from modelguard.checkpoints.base import Checkpoint, nbytes, parameters
-from modelguard.checkpoints.opening import find_entry, open_checkpoint
+from modelguard.checkpoints.base import Checkpoint, nbytes
+from modelguard.checkpoints.opening import open_checkpoint
 from modelguard.checkpoints.optimizer_state import completed_by, optimizer_state_of
 from modelguard.checkpoints.peft import fit
 from modelguard.declaration import declare
+from modelguard.declared_bases import BasePlace, known_weights, place_of
 from modelguard.displacement.against_log import held_against, with_doubts
 from modelguard.displacement.settings import settings_of
-from modelguard.errors import CannotRead
 from modelguard.eval_files import evals_beside
+from modelguard.facts import facts
 from modelguard.fingerprint.compare import compare
 from modelguard.known_models import Surroundings, among_known, controls
 from modelguard.logs.base import Loader, assemble
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.policy import Policy
-from modelguard.types.changes import BaseReference, Declaration, ModelChange, ModelKind
+from modelguard.stated_identity import at_hand, stated_comparison
+from modelguard.types.changes import Declaration, ModelChange, ModelKind
 from modelguard.types.displacement import Displacement
 from modelguard.types.evals import EvalLogs, TeacherEvidence
 from modelguard.types.evidence import EVIDENCE_NAMES, Evidence
@@ -75,11 +76,12 @@ class _Collector:
 
     @cached_property
     def checkpoint(self) -> CheckpointFacts | Missing:
-        opened = self._opened
+        opened = self._unread or self._opened
         return opened if isinstance(opened, Missing) else attempt(lambda: facts(opened), what="reading the header")
 
     @cached_property
-    def _bases(self) -> tuple[tuple[Folder, Checkpoint], ...] | Missing:
+    def _places(self) -> tuple[BasePlace, ...] | Missing:
+        """Where the declared bases are; nothing of them is fetched yet."""
         declaration = self.declaration
         if self._world.headers_only:
             return Missing("only headers, papers and logs are read here", kind=Absence.INAPPLICABLE)
@@ -87,30 +89,45 @@ class _Collector:
             return declaration
         if not declaration.bases:
             return Missing("no base model is declared", advice="write base_model: organisation/name into the model card's front matter")
-        return attempt(lambda: tuple(map(self._open_base, declaration.bases[:MAX_BASES_COMPARED])), what="opening the declared base")
+        named = declaration.bases[:MAX_BASES_COMPARED]
+        return attempt(lambda: tuple(place_of(base, self._world) for base in named), what="opening the declared base")
+
+    @cached_property
+    def _bases(self) -> tuple[tuple[Folder, Checkpoint], ...] | Missing:
+        places = self._places
+        if isinstance(places, Missing):
+            return places
+        return attempt(lambda: tuple((place.folder, place.open()) for place in places), what="opening the declared base")
+
+    @cached_property
+    def _stated(self) -> Comparison | Missing | None:
+        """The comparison that sha256 alone decide, or why it cannot be; None where the weights must be read."""
+        return stated_comparison(self.change, self.declaration, lambda: self._places, self._world)
+
+    @property
+    def _unread(self) -> Missing | None:
+        """Why the weights are not fetched although they could be: they are known by their sha256."""
+        if not isinstance(self._stated, Comparison) or at_hand(self.change, self._world):
+            return None
+        return Missing(self._stated.unknown[0].why, kind=Absence.INAPPLICABLE)
 
     @property
     def _sides(self) -> tuple[Checkpoint, tuple[tuple[Folder, Checkpoint], ...]] | Missing:
         """The checkpoint and its declared bases, or why one of the two is not to be had."""
-        opened, bases = self._opened, self._bases
+        bases = self._bases
+        if self._unread is not None and not isinstance(bases, Missing) and len(bases) == 1:
+            return bases[0][1], bases  # the very bytes
+        opened = self._opened
         if isinstance(opened, Missing):
             return opened
         return bases if isinstance(bases, Missing) else (opened, bases)
-
-    def _open_base(self, base: BaseReference) -> tuple[Folder, Checkpoint]:
-        world = self._world
-        folder = open_hub(
-            base.name, revision=base.revision, max_download=world.max_download, offline=world.offline, progress=world.progress
-        )
-        entry = find_entry(folder)
-        if entry.endswith(".json"):
-            folder.check_limit(name for name in folder.sizes if name.endswith(".safetensors"))
-        return folder, open_checkpoint(folder, entry)
 
     @cached_property
     def weights(self) -> Comparison | Missing:
         if self.change.kind is ModelKind.ADAPTER:
             return Missing("an adapter alone cannot confirm its base beyond shapes", kind=Absence.INAPPLICABLE)
+        if self._stated is not None:
+            return self._stated
         sides = self._sides
         if isinstance(sides, Missing):
             return sides
@@ -135,7 +152,7 @@ class _Collector:
 
     @cached_property
     def previous(self) -> Comparison | Missing:
-        change, opened = self.change, self._opened
+        change, opened = self.change, self._unread or self._opened
         if change.before_entry is None or not change.weights_touched:
             return Missing("the weights are new in this change or not touched by it", kind=Absence.INAPPLICABLE)
         if isinstance(opened, Missing):
@@ -162,6 +179,8 @@ class _Collector:
             return Missing(why, kind=Absence.INAPPLICABLE)
         if self._world.activations == "off":
             return Missing("activations are switched off", kind=Absence.INAPPLICABLE)
+        if self._unread is not None and self._world.activations == "auto":
+            return self._unread
         sides = self._sides
         if isinstance(sides, Missing):
             return sides
@@ -225,9 +244,12 @@ class _Collector:
 
     @cached_property
     def kinship(self) -> Kinship | Missing:
-        place, opened, bases = self._world.registry, self._opened, self._bases
+        place = self._world.registry
         if place is None or self._world.headers_only:
             return Missing("no registry of known models is named", kind=Absence.INAPPLICABLE)
+        if self._unread is not None:
+            return self._unread
+        opened, bases = self._opened, self._bases
         if self.change.kind is ModelKind.ADAPTER:
             return Missing("an adapter has no weights that a registry could know", kind=Absence.INAPPLICABLE)
         if isinstance(opened, Missing):
@@ -250,11 +272,7 @@ class _Collector:
         return Missing(why, advice="modelguard evals LOGS --reference LOGS --control LOGS", kind=Absence.INAPPLICABLE)
 
     def _known_weights(self, reference: str) -> Checkpoint:
-        """The weights of a registry's entry; only the hub's are opened here, no path that a registry may hold."""
-        if not reference.startswith("hf:"):
-            raise CannotRead(f"{reference}: only models of the hub are opened here")
-        name, _, revision = reference.removeprefix("hf:").partition("@")
-        return self._open_base(BaseReference(name=name, revision=revision or None, source="registry"))[1]
+        return known_weights(reference, self._world)
 
     def _loader(self, path: str) -> Loader:
         return lambda: self._world.open(path)
@@ -273,19 +291,3 @@ class _Collector:
     def _controls(self) -> tuple[Checkpoint, ...]:
         """The models that policy calls independent, for the test that has no exact null. Without one of them nothing is compared."""
         return controls(self._policy.document.controls, self._world.registry, self._known_weights)
-
-
-def facts(checkpoint: Checkpoint) -> CheckpointFacts:
-    """What a header says. Raises CannotRead for a file without tensors: nothing to audit is not a pass."""
-    if not checkpoint.tensors:
-        raise CannotRead(f"{checkpoint.ref}: holds no tensors, so there is nothing to audit", advice="save the model again")
-    return CheckpointFacts(
-        ref=checkpoint.ref,
-        format=checkpoint.format,
-        tensors=len(checkpoint.tensors),
-        parameters=parameters(checkpoint),
-        nbytes=nbytes(checkpoint),
-        dtypes=tuple(sorted({info.dtype for info in checkpoint.tensors.values()})),
-        notes=checkpoint.notes,
-        verified=checkpoint.verified,
-    )

@@ -35,7 +35,8 @@ def check(weights: Comparison, declaration: Declaration) -> Iterator[Claim]:
             f"the weights neither show nor rule out the declared base: {why}", numbers=_numbers(weights), settle=_settle(declaration)
         )
     else:
-        yield ok(f"{WORDS[weights.relation]}, {weights.right.ref}{_chance(weights)}", numbers=_numbers(weights), where=weights.left.ref)
+        rests = f"{_chance(weights)}{_unread(weights)}"
+        yield ok(f"{WORDS[weights.relation]}, {weights.right.ref}{rests}", numbers=_numbers(weights), where=weights.left.ref)
         yield from _partial(weights)
 
 
@@ -45,6 +46,11 @@ def _chance(weights: Comparison) -> str:
         controls = next((test.n for test in weights.evidence if test.method.startswith(CONFORMAL)), 0)
         return f": its units agree with the base's under a full disguise, beyond {controls} controls"
     return f": under independence this has a chance of at most 10^{weights.log10_p:.0f}" if weights.log10_p < 0 else ""
+
+
+def _unread(weights: Comparison) -> str:
+    """That an object stands for its content, in one clause."""
+    return next((f"; {item.why}" for item in weights.unknown if item.what == "object"), "")
 
 
 def _same_start(weights: Comparison, declaration: Declaration) -> Claim:
