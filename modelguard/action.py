@@ -15,6 +15,7 @@ from modelguard.attempt import attempt
 from modelguard.blobs.lfs_remote import store_of_job
 from modelguard.delivery import Wish, deliver, destination, found
 from modelguard.errors import BadRequest, ExitCode, ModelguardError
+from modelguard.fetching import repository
 from modelguard.github.api import Api
 from modelguard.github.pulls import standing_at
 from modelguard.organisation import with_policy
@@ -137,7 +138,10 @@ def _run(step: Step) -> ExitCode:
         say("this event brings no new commit: there is nothing to look at")
         step.outputs |= {"verdict": str(Verdict.CONSISTENT), "findings-count": "0"}
         return ExitCode.CONSISTENT
-    report = audit(_request(doing, inputs, step.environ))
+    if not step.environ.get("GITHUB_WORKSPACE"):
+        raise BadRequest("GITHUB_WORKSPACE is not set", advice="run as a step of a workflow")
+    with repository(doing, step.environ, inputs.token) as repo:
+        report = audit(_request(repo, doing, inputs, step.environ))
     say(report.headline)
     for model in report.models:
         for finding in model.findings:
@@ -161,10 +165,8 @@ def _asked(environ: Environ, inputs: Inputs) -> Activity:
     return replace(doing, number=number, base=base, branch="")
 
 
-def _request(doing: Activity, inputs: Inputs, environ: Environ) -> AuditRequest:
-    if not environ.get("GITHUB_WORKSPACE"):
-        raise BadRequest("GITHUB_WORKSPACE is not set", advice="run as a step of a workflow, after actions/checkout")
-    request = AuditRequest(repo=Path(environ["GITHUB_WORKSPACE"]), base=doing.base, head=doing.head, activations=inputs.activations)
+def _request(repo: Path, doing: Activity, inputs: Inputs, environ: Environ) -> AuditRequest:
+    request = AuditRequest(repo=repo, base=doing.base, head=doing.head, activations=inputs.activations)
     store = store_of_job(environ, inputs.token)
     request = replace(with_policy(request, environ), registry=inputs.registry, whole=doing.whole, lfs=store)
     return request if inputs.max_download is None else replace(request, max_download=inputs.max_download)

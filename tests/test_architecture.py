@@ -36,6 +36,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "registry",
         "steering",
         "evals",
+        "transport",
+        "fetching",
     ),
     ("checkpoints",),
     ("correspondence",),
