@@ -95,7 +95,10 @@ class _Handler(BaseHTTPRequestHandler):
         return forwarded | {
             "CONTENT_LENGTH": str(length),
             "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_KEY_0": "safe.directory",
+            "GIT_CONFIG_VALUE_0": "*",  # whoever owns what the tests made
             "GIT_HTTP_EXPORT_ALL": "1",
             "GIT_PROJECT_ROOT": str(self.git.root),
             "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
