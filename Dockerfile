@@ -18,9 +18,10 @@ COPY entrypoint.py /entrypoint.py
 ENTRYPOINT ["python", "/entrypoint.py"]
 
 FROM common AS full
-# An index of CPU wheels keeps torch's GPU libraries (several GB) out of the image.
+# A CPU build of torch: an index of CPU wheels, or a version that has one, keeps its GPU libraries (several GB) out of the image.
 ARG CPU_WHEEL_INDEX=""
-RUN if [ -n "${CPU_WHEEL_INDEX}" ]; then pip install --index-url "${CPU_WHEEL_INDEX}" "torch>=2.6"; fi \
+ARG TORCH="torch>=2.6"
+RUN pip install ${CPU_WHEEL_INDEX:+--index-url "${CPU_WHEEL_INDEX}"} "${TORCH}" \
     && pip install "/src[github,hub,activations]"
 
 FROM common AS slim

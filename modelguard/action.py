@@ -17,6 +17,7 @@ from modelguard.declaration import pinnable
 from modelguard.delivery import Wish, deliver, destination, found, say_in_check
 from modelguard.disclosure import public
 from modelguard.errors import BadRequest, CannotRead, ExitCode, ModelguardError
+from modelguard.fetching import repository
 from modelguard.github.api import Api
 from modelguard.github.pulls import standing_at
 from modelguard.organisation import with_policy
@@ -166,13 +167,20 @@ def _run(step: Step) -> ExitCode:
 def _audited(doing: Activity, inputs: Inputs, step: Step) -> Report:
     """The report. Where there is none, a check that an earlier run of this commit wrote must not stand there as if there were."""
     try:
-        report = attempt(lambda: audit(_request(doing, inputs, step.environ)), what="the audit", passing=ModelguardError)
+        report = attempt(lambda: _collected(doing, inputs, step.environ), what="the audit", passing=ModelguardError)
         if isinstance(report, Missing):
             raise CannotRead(report.why, advice=report.advice)
     except ModelguardError as error:
         say_in_check(error, doing, _wish(doing, inputs, error.exit_code), step)
         raise
     return report
+
+
+def _collected(doing: Activity, inputs: Inputs, environ: Environ) -> Report:
+    if not environ.get("GITHUB_WORKSPACE"):
+        raise BadRequest("GITHUB_WORKSPACE is not set", advice="run as a step of a workflow")
+    with repository(doing, environ, inputs.token) as repo:
+        return audit(_request(repo, doing, inputs, environ))
 
 
 def _wish(doing: Activity, inputs: Inputs, code: ExitCode) -> Wish:
@@ -197,10 +205,8 @@ def _asked(environ: Environ, inputs: Inputs) -> Activity:
     return replace(doing, number=number, base=base, branch="")
 
 
-def _request(doing: Activity, inputs: Inputs, environ: Environ) -> AuditRequest:
-    if not environ.get("GITHUB_WORKSPACE"):
-        raise BadRequest("GITHUB_WORKSPACE is not set", advice="run as a step of a workflow, after actions/checkout")
-    request = AuditRequest(repo=Path(environ["GITHUB_WORKSPACE"]), base=doing.base, head=doing.head, activations=inputs.activations)
+def _request(repo: Path, doing: Activity, inputs: Inputs, environ: Environ) -> AuditRequest:
+    request = AuditRequest(repo=repo, base=doing.base, head=doing.head, activations=inputs.activations)
     store = store_of_job(environ, inputs.token)
     request = replace(request, models=inputs.models, base_model=inputs.base_model, hub_token=inputs.hub_token)
     request = replace(with_policy(request, environ), registry=inputs.registry, whole=doing.whole, lfs=store)

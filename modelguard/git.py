@@ -53,7 +53,11 @@ class Git:
     def tree(self, commit: str) -> Mapping[str, TreeEntry]:
         """Every file of a commit by path, symbolic links and submodules included: their mode tells them apart."""
         output = self._run("ls-tree", "-rlz", "--full-tree", commit)
-        return {entry.path: entry for entry in map(_entry, filter(None, output.split(b"\0")))}
+        entries = [_entry(line) for line in output.split(b"\0") if line]
+        tree = {entry.path: entry for entry in entries}
+        if len(tree) != len(entries):  # who reads it might take the one or the other
+            raise CannotRead(f"the tree of {commit[:12]} holds a path twice", advice="run `git fsck`")
+        return tree
 
     def index(self) -> Mapping[str, TreeEntry]:
         """Every file that is staged, as `tree` gives them."""
@@ -129,9 +133,14 @@ class Git:
                 else:
                     batch.close()
 
-    def committed(self, commit: str) -> float:
-        """When a commit was made by its committer's clock, in unix seconds."""
-        return float(self._text("show", "--no-patch", "--format=%ct", commit))
+    def committed(self, commit: str) -> float | None:
+        """When a commit was made by its committer's clock, in unix seconds; None where it does not say."""
+        said = self._said_of(commit, "%ct")
+        return float(said) if said.isdecimal() else None
+
+    def tree_of(self, commit: str) -> str:
+        """The id of a commit's tree, which need not be here."""
+        return self._said_of(commit, "%T")
 
     def head(self) -> str:
         """The commit of HEAD; "" in a repository that has none yet."""
@@ -139,6 +148,10 @@ class Git:
             return self.resolve("HEAD")
         except BadRequest:
             return ""
+
+    def _said_of(self, commit: str, form: str) -> str:
+        """A line about a commit, for which no tree is read: some may not be here."""
+        return self._text("rev-list", "--max-count=1", "--no-commit-header", f"--format={form}", commit)
 
     def _text(self, *arguments: str) -> str:
         return self._run(*arguments).decode("utf-8", "replace").strip()

@@ -58,6 +58,11 @@ class AuditRequest:
     whole: bool = False  # every model of `head`, under the policy that stands at `base`
     progress: Progress = field(default=silent)
 
+    @property
+    def worktree(self) -> Path | None:
+        """Where files are checked out; a bare repository has no such place."""
+        return self.repo if (self.repo / ".git").exists() else None
+
 
 def audit(request: AuditRequest) -> Report:
     """Audits what `head` changes since it forked off `base`."""
@@ -68,7 +73,7 @@ def audit(request: AuditRequest) -> Report:
     rules = read_policy(git, base, request.policy_file, organisation=request.organisation, config=request.config)
     files = git.changed(fork, head)
     world = replace(_world(git, fork, head, request), registry=_registry(git, base, request, rules))
-    changed = group(files, world.tree, world.before_tree, lambda entry: first_bytes(git, entry, request.repo, SNIFFED, world.objects))
+    changed = group(files, world.tree, world.before_tree, lambda entry: first_bytes(git, entry, request.worktree, SNIFFED, world.objects))
     models, outside = chosen(changed, request.models, {*world.tree, *world.before_tree})
     checks = select(rules)
     held, moves = follow_moves(rules, removed_weights(files), models)
@@ -129,7 +134,7 @@ def _world(git: Git, fork: str, head: str, request: AuditRequest) -> World:
         committed=git.committed(head),
         before=fork,
         before_tree=git.tree(fork),
-        worktree=request.repo,
+        worktree=request.worktree,
         offline=request.offline,
         max_download=request.max_download,
         hub_token=request.hub_token,
@@ -152,7 +157,7 @@ def _registry(git: Git, base: str, request: AuditRequest, rules: Policy) -> Plac
     organisations = above is not None and origin == above.origin and "://" in address
     if request.registry or operators or organisations:
         return Place(address=address)
-    return Place(address=address, git=git, tree=git.tree(base), worktree=request.repo)
+    return Place(address=address, git=git, tree=git.tree(base), worktree=request.worktree)
 
 
 def _audit_model(model: ModelChange, checks: tuple[Check, ...], world: World, rules: Policy, request: AuditRequest) -> ModelReport:

@@ -63,11 +63,22 @@ class Engine:
         self.buildah("bud", "--isolation", "chroot", "--tag", BASE, str(context))
         shutil.rmtree(context)
 
-    def build(self, target: str) -> None:
+    def build(self, target: str, **arguments: str) -> str:
         """A target of the repository's own Dockerfile. pip is told what it is told outside: where packages are, and whom to trust."""
         volumes = [part for path in _for_pip() for part in ("--volume", f"{path}:{path}:ro")]
-        options = ("--isolation", "chroot", "--pull-never", "--build-arg", f"BASE_IMAGE={BASE}", "--target", target, "--tag", IMAGE)
-        self.buildah("bud", *options, *volumes, str(ROOT))
+        given = [part for name, value in arguments.items() for part in ("--build-arg", f"{name}={value}")]
+        tag = f"{IMAGE}:{target}"
+        options = ("--isolation", "chroot", "--pull-never", "--build-arg", f"BASE_IMAGE={BASE}", "--target", target, "--tag", tag)
+        self.buildah("bud", *options, *given, *volumes, str(ROOT))
+        return tag
+
+    def save(self, image: str, file: Path) -> None:
+        """An image as one file, as `docker save` writes it."""
+        self.buildah("push", "--quiet", image, f"docker-archive:{file}:{image}")
+
+    def load(self, file: Path) -> None:
+        """The image of such a file, under the name that stands in it."""
+        self.buildah("pull", "--quiet", f"docker-archive:{file}")
 
     def container(self, image: str) -> str:
         return self.buildah("from", "--pull-never", image).stdout.strip()
@@ -79,15 +90,15 @@ class Engine:
         self.buildah("umount", container)
         return int(counted.stdout.split()[0])
 
-    def entry_point(self) -> list[str]:
-        configured = json.loads(self.buildah("inspect", "--type", "image", IMAGE).stdout)["OCIv1"]["config"]
+    def entry_point(self, container: str) -> list[str]:
+        configured = json.loads(self.buildah("inspect", "--type", "container", container).stdout)["OCIv1"]["config"]
         return list(configured["Entrypoint"])
 
-    def run(self, container: str, mounts: Mapping[Path, str], environ: Mapping[str, str], workdir: str) -> Ran:
-        """The image's own entry point, as root, without a home."""
+    def run(self, container: str, mounts: Mapping[Path, str], environ: Mapping[str, str], workdir: str, *command: str) -> Ran:
+        """A command, or else the image's own entry point, as root, without a home."""
         volumes = [part for outside, inside in mounts.items() for part in ("--volume", f"{outside}:{inside}")]
         given = [part for name, value in environ.items() for part in ("--env", f"{name}={value}")]
-        timed = ["bash", "-c", 'unset HOME; TIMEFORMAT="seconds %R"; time "$@"', "--", *self.entry_point()]
+        timed = ["bash", "-c", 'unset HOME; TIMEFORMAT="seconds %R"; time "$@"', "--", *(command or self.entry_point(container))]
         done = self.buildah("run", "--isolation", "chroot", *volumes, *given, "--workingdir", workdir, container, "--", *timed, check=False)
         taken = re.findall(r"^seconds (\d+\.\d+)$", done.stderr, re.MULTILINE)
         assert taken, done.stderr

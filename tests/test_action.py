@@ -318,32 +318,6 @@ def test_a_schedule_audits_every_model_of_the_default_branch(job: Job) -> None:
     assert "--whole" in str(job.document["reproduce"])
 
 
-def second_stage(job: Job, head: str) -> None:
-    """The event of a fork's first stage that ended."""
-    run = {"event": "pull_request", "head_sha": head, "head_branch": "topic", "head_repository": {"full_name": "someone/models"}}
-    job.event({"repository": {"full_name": job.github.repository}, "workflow_run": {**run, "pull_requests": []}})
-    job.environ["GITHUB_EVENT_NAME"] = "workflow_run"
-
-
-def test_the_second_stage_finds_the_forks_pull_request_and_comments(job: Job) -> None:
-    head = job.change({"models/m.safetensors": weights(1)}, fork=True)
-    second_stage(job, head)
-    assert job.run() == EXIT_CODES[Verdict(job.outputs["verdict"])]
-    (comment,) = job.github.comments(7)
-    assert f"head={head}" in comment.body
-
-
-def test_the_second_stage_of_a_commit_that_no_pull_request_stands_at_says_so(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
-    head = job.change({"models/m.safetensors": weights(1)}, fork=True)
-    second_stage(job, head)
-    job.github.add_pull(7, head="c" * 40, fork=True)
-    assert job.run() == ExitCode.CANNOT_DETERMINE
-    (error,) = runner.run(capsys.readouterr().out)
-    assert "stand at" in error.data
-    assert job.run(github_token="") == ExitCode.BAD_REQUEST
-    assert not job.github.comments(7)
-
-
 def test_what_blocks_has_a_review_thread_until_it_is_gone(job: Job) -> None:
     doing = Activity(event="pull_request", base="b" * 40, head="a" * 40, number=7)
     job.github.add_pull(7, head="a" * 40)

@@ -38,6 +38,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "scope",
         "disclosure",
         "evals",
+        "transport",
+        "fetching",
     ),
     ("checkpoints",),
     ("correspondence",),

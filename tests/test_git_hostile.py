@@ -157,3 +157,19 @@ def test_the_environment_does_not_lead_elsewhere(repository: Repository, tmp_pat
     monkeypatch.setenv("GIT_DIR", str(other.path / ".git"))
     monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(other.path / ".git/objects"))
     assert set(Git(repository.path).tree(commit)) == {"a"}
+
+
+def test_a_tree_that_holds_a_path_twice_is_refused(repository: Repository, git: Git) -> None:
+    entries = b"".join(b"100644 model.safetensors\0" + bytes.fromhex(repository.blob(content)) for content in (b"one", b"other"))
+    tree = repository.git("hash-object", "-t", "tree", "-w", "--literally", "--stdin", stdin=entries)
+    with pytest.raises(CannotRead, match="holds a path twice"):
+        git.tree(repository.git("commit-tree", "-m", "x", tree))
+
+
+@pytest.mark.parametrize(("line", "expected"), [("A <a@b> 17 +0000", 17.0), ("A <a@b> soon +0000", None), ("A", None)])
+def test_a_commit_that_does_not_say_when_it_was_made_has_no_time(
+    repository: Repository, git: Git, line: str, expected: float | None
+) -> None:
+    tree = repository.git("rev-parse", f"{repository.commit({'a': b'1'})}^{{tree}}")
+    text = f"tree {tree}\nauthor {line}\ncommitter {line}\n\nx\n".encode()
+    assert git.committed(repository.git("hash-object", "-t", "commit", "-w", "--literally", "--stdin", stdin=text)) == expected

@@ -1,6 +1,9 @@
-"""Commits a small model to the repository at hand, honest or with a hole in its log, and writes the two commits into an event's payload.
+"""Commits a small model to the repository at hand, honest or with a hole in its log, and has the Action find it as an event's change.
 
 `python3 plant.py fake|honest EVENT_PATH`. It needs git and nothing else: it runs before anything is installed.
+
+The runner writes the event's file anew before every step, and lets no step name another one. So the planted event lies in the workspace's
+`.git`, and the copy of action.yml that is checked out here gets an entry point that names it and goes on as the image does.
 """
 
 from __future__ import annotations
@@ -14,6 +17,13 @@ from pathlib import Path
 
 STEPS = range(10, 1001, 10)
 MISSING = range(400, 600)
+PLACE = Path(".git/selftest")
+INSIDE = f"/github/workspace/{PLACE}"  # as the container sees it
+ENTRY = f"""\
+#!/bin/sh
+export GITHUB_EVENT_PATH={INSIDE}/event.json
+exec python /entrypoint.py
+"""
 WHO = ("-c", "user.name=selftest", "-c", "user.email=selftest@invalid", "-c", "commit.gpgsign=false")
 
 
@@ -54,7 +64,20 @@ def main(model: str, event: Path) -> None:
         payload["pull_request"]["base"]["sha"], payload["pull_request"]["head"]["sha"] = base, head
     else:
         payload["before"], payload["after"] = base, head
-    event.write_text(json.dumps(payload), encoding="utf-8")
+    hand_over(payload)
+
+
+def hand_over(payload: object) -> None:
+    """Writes the event, the entry point, and the line of action.yml that names it."""
+    PLACE.mkdir()
+    (PLACE / "event.json").write_text(json.dumps(payload), encoding="utf-8")
+    (PLACE / "entry").write_text(ENTRY, encoding="utf-8")
+    (PLACE / "entry").chmod(0o755)
+    action = Path("action.yml")
+    text, image = action.read_text(encoding="utf-8"), "\n  image: Dockerfile\n"
+    if text.count(image) != 1:
+        sys.exit("action.yml: no place for the entry point")
+    action.write_text(text.replace(image, f"{image}  entrypoint: {INSIDE}/entry\n"), encoding="utf-8")
 
 
 if __name__ == "__main__":
