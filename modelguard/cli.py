@@ -25,7 +25,8 @@ EXIT_CODES = """exit codes:
   3  usage or configuration error
 
 checkpoints are named as a directory, a file, hf:organisation/name@revision, git:REV:path,
-https://… (safetensors or an index, read by ranges), or registry:name"""
+https://… (safetensors or an index, read by ranges), or registry:name; BASE+ADAPTER, of any two
+but the last, is a PEFT adapter applied to its base: base-dir+adapter-dir, hf:org/base+git:HEAD:adapter"""
 
 
 class _Parser(argparse.ArgumentParser):

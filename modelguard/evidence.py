@@ -12,7 +12,7 @@ from modelguard.blobs.base import Folder
 from modelguard.changes import unread
 from modelguard.checkpoints.base import Checkpoint, nbytes
 from modelguard.checkpoints.opening import open_checkpoint
-from modelguard.checkpoints.optimizer_state import completed_by, optimizer_state_of
+from modelguard.checkpoints.optimizer_state import completed_by, optimizer_state_beside
 from modelguard.checkpoints.peft import fit
 from modelguard.declaration import declare
 from modelguard.declared_bases import BasePlace, known_weights, place_of
@@ -207,12 +207,7 @@ class _Collector:
     def optimizer_state(self) -> OptimizerState | Missing:
         if self._world.headers_only:
             return Missing("only headers, papers and logs are read here", kind=Absence.INAPPLICABLE)
-        folder = self._world.folder(self._directory)
-        state = attempt(lambda: optimizer_state_of(folder, self._directory), what="reading the optimizer's state")
-        # a state in a form that is not read says nothing against the log, which was read
-        if isinstance(state, Missing) and state.kind is Absence.BROKEN:
-            return Missing(state.why, advice=state.advice)
-        return state
+        return optimizer_state_beside(self._world.folder(self._directory), self._directory)
 
     @cached_property
     def displacement(self) -> Displacement | Missing:

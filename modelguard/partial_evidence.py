@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from modelguard.types.displacement import Displacement
 from modelguard.types.evidence import EVIDENCE_NAMES, Evidence
 from modelguard.types.findings import Absence, Missing
 from modelguard.types.logs import TrainingLog
 
 
-def only_log(log: TrainingLog | Missing, displacement: Displacement | Missing | None = None) -> Evidence:
-    """Evidence that consists of a training log, and of the weights' movement where it was asked for."""
-    return only("the log", log=log, **({} if displacement is None else {"displacement": displacement}))
+def only_log(log: TrainingLog | Missing, **held_against: object) -> Evidence:
+    """Evidence that consists of a training log, and of what it was held against."""
+    return only("the log", log=log, **held_against)
 
 
 def only(what: str, **given: object) -> Evidence:

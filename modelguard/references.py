@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelguard.adapted import SIGN, on_base, parted
 from modelguard.blobs.base import Folder, read_small
 from modelguard.blobs.git_object import GitFolder
 from modelguard.blobs.http import TRUSTED, Client, Reachable, origin, shown, trusted_origins
-from modelguard.blobs.hub import open_hub
+from modelguard.blobs.hub import open_hub, parse_reference
 from modelguard.blobs.local import LocalFolder
 from modelguard.blobs.web import web_file, with_neighbours
 from modelguard.checkpoints.base import Checkpoint
@@ -37,7 +38,38 @@ class Reach:
 
 
 def open_reference(text: str, reach: Reach) -> tuple[Folder, Checkpoint]:
-    """The folder and the checkpoint that a reference names: a directory, a file, `hf:…`, `git:REV:path` or `https://…`."""
+    """The folder and the checkpoint that a reference names: a directory, a file, `hf:…`, `git:REV:path`, `https://…`, or `BASE+ADAPTER`.
+
+    A `+` may as well belong to a name: what is there as it is written is one checkpoint, and so is an address unless an adapter follows.
+    """
+    if SIGN not in text or text.startswith(REGISTRY) or (not text.startswith(WEB) and _there(text, reach)):
+        return _opened(text, reach)
+    try:
+        base, adapter = parted(text, lambda side: _there(side, reach))
+    except CannotFetch:
+        if text.startswith(WEB):
+            return _opened(text, reach)
+        raise
+    return on_base(_opened(base, reach), _opened(adapter, reach))
+
+
+def _there(text: str, reach: Reach) -> bool:
+    """Whether a reference names something: a path or a part of a commit that exists; of the web and the hub, something that may."""
+    if text.startswith(WEB):
+        return True
+    try:
+        if text.startswith("git:"):
+            folder, entry = _in_commit(text, reach)
+            return bool(entry or folder.sizes)
+        if text.startswith("hf:"):
+            return bool(parse_reference(text))
+        return bool(text) and Path(text).exists()
+    except (BadRequest, OSError):
+        return False
+
+
+def _opened(text: str, reach: Reach) -> tuple[Folder, Checkpoint]:
+    """What a reference to one checkpoint names."""
     folder, entry = _place(text, reach)
     return folder, open_checkpoint(folder, entry or find_entry(folder))
 

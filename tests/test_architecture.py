@@ -46,6 +46,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("fingerprint", "displacement"),
     ("activations", "sketches"),
     (
+        "adapted",
         "evidence",
         "known_models",
         "world",

@@ -91,7 +91,7 @@ def applied(adapter: Checkpoint, base: Checkpoint, config: Mapping[str, Any]) ->
     if not recipes:
         raise CannotRead(f"{adapter.ref}: changes no tensor of {base.ref}", advice="name the adapter's own base")
     note = f"the adapter {adapter.ref} is applied to {len(recipes)} tensors"
-    return Computed(base, recipes, format=f"{base.format} with an adapter", notes=(note,))
+    return Computed(base, recipes, format=f"{base.format} with an adapter", notes=(note,), joined=adapter)
 
 
 def _recipes(adapter: Checkpoint, base: Checkpoint, settings: AdapterSettings) -> Iterator[Recipe]:

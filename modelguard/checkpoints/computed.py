@@ -51,9 +51,11 @@ class Recipe:
 
 
 class Computed:
-    """A checkpoint with some tensors computed; the others are passed on as they are stored."""
+    """A checkpoint with some tensors computed, also from those of a `joined` one; the others are passed on as they are stored."""
 
-    def __init__(self, stored: Checkpoint, recipes: Iterable[Recipe], *, format: str, notes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, stored: Checkpoint, recipes: Iterable[Recipe], *, format: str, notes: tuple[str, ...] = (), joined: Checkpoint | None = None
+    ) -> None:
         self._stored, self._recipes = stored, _by_name(stored, recipes)
         hidden = {name for recipe in self._recipes.values() for name in recipe.replaces}
         shown = {name: info for name, info in stored.tensors.items() if name not in hidden}
@@ -61,6 +63,8 @@ class Computed:
         self.tensors: Mapping[str, TensorInfo] = dict(sorted((shown | made).items()))
         self.ref, self.format, self.notes = stored.ref, format, (*stored.notes, *notes)
         self.digest, self.verified = stored.digest, stored.verified
+        if joined is not None:  # what is computed is not what either file's digest names
+            self.ref, self.digest, self.verified = f"{stored.ref}+{joined.ref}", None, stored.verified and joined.verified
         self._blocks: OrderedDict[tuple[str, int], memoryview] = OrderedDict()
         self._lock = threading.Lock()
 

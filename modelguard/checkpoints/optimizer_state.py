@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from modelguard.attempt import attempt
 from modelguard.blobs.base import Folder
 from modelguard.checkpoints.torch_zip import TorchState, read_state
 from modelguard.errors import Malformed
@@ -36,6 +37,14 @@ def optimizer_state_of(folder: Folder, directory: str) -> OptimizerState | Missi
     if optimizer is not None:
         found = _with_optimizer(found, read_state(folder.open(optimizer)))
     return found if scheduler is None else _with_scheduler(found, read_state(folder.open(scheduler)))
+
+
+def optimizer_state_beside(folder: Folder, directory: str) -> OptimizerState | Missing:
+    """As `optimizer_state_of`, for those who ask about a log: a state in a form that is not read says nothing against what was read."""
+    state = attempt(lambda: optimizer_state_of(folder, directory), what="reading the optimizer's state")
+    if isinstance(state, Missing) and state.kind is Absence.BROKEN:
+        return Missing(state.why, advice=state.advice)
+    return state
 
 
 def completed_by(settings: OptimizerSettings, state: OptimizerState) -> OptimizerSettings:

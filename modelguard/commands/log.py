@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import posixpath
 from pathlib import Path
 
 import msgspec
 
 from modelguard import pipeline
+from modelguard.adapted import AdapterOnBase
 from modelguard.attempt import attempt
 from modelguard.blobs.base import SMALL_FILE_BYTES, Folder, read_small
-from modelguard.checkpoints.base import nbytes
+from modelguard.blobs.local import LocalFolder
+from modelguard.checkpoints.base import Checkpoint, nbytes
+from modelguard.checkpoints.optimizer_state import completed_by, optimizer_state_beside
+from modelguard.checkpoints.peft import is_adapter
 from modelguard.checks.base import select
 from modelguard.commands.inputs import colour, files_below, policy_of, width
 from modelguard.displacement.against_log import held_against, with_doubts
@@ -29,6 +34,7 @@ from modelguard.render import html, json_v1, terminal
 from modelguard.types.displacement import Displacement
 from modelguard.types.findings import Missing
 from modelguard.types.logs import TrainingLog
+from modelguard.types.optimizer_state import OptimizerState
 from modelguard.verdict import EXIT_CODES, decide
 
 CARD = "README.md"
@@ -39,12 +45,12 @@ def check_logs(options: argparse.Namespace) -> Result:
     """`modelguard log`."""
     rules = policy_of(options.policy)
     log = assemble(files_below(options.paths, looks_like_log))
-    looked_at, moved = {"log"}, None
+    beside: dict[str, object] = {}
     if options.checkpoint is not None or options.base_checkpoint is not None:
-        looked_at, moved = {"log", "displacement"}, _held_against(log, options)
+        beside = _held_against(log, options)
         rules = _requiring(rules, "displacement")
-    evidence = only_log(log, moved)
-    checks = tuple(check for check in select(rules) if set(check.wants) <= looked_at)
+    evidence = only_log(log, **beside)
+    checks = tuple(check for check in select(rules) if set(check.wants) <= {"log", *beside})
     subject = str(options.paths[0]) if len(options.paths) == 1 else f"{len(options.paths)} paths"
     outcome = pipeline.examine(evidence, subject, checks, rules)
     verdict = decide(outcome, rules)
@@ -57,28 +63,44 @@ def check_logs(options: argparse.Namespace) -> Result:
     return EXIT_CODES[verdict], text
 
 
-def _held_against(log: TrainingLog | Missing, options: argparse.Namespace) -> Displacement | Missing:
-    """The checkpoint's way from its base, against the log; the two are opened as they are for `compare`."""
+def _held_against(log: TrainingLog | Missing, options: argparse.Namespace) -> dict[str, object]:
+    """The evidence beside the log: the checkpoint's way from its base, and the optimizer's state in its folder."""
     if options.checkpoint is None or options.base_checkpoint is None:
         raise BadRequest("--checkpoint and --base-checkpoint belong together", advice="name both, or neither")
     if isinstance(log, Missing):
-        return log
+        return {"displacement": log, "optimizer_state": log}
     with shown(quiet=options.quiet) as progress:
         reach = Reach(repo=options.repo, offline=options.offline, max_download=options.max_download, progress=progress)
-        return attempt(
-            lambda: _moved_between(options.checkpoint, options.base_checkpoint, log, reach), what="holding the log against the weights"
-        )
+        opened = attempt(lambda: open_reference(options.checkpoint, reach), what="opening the checkpoint")
+        if isinstance(opened, Missing):
+            return {"displacement": opened, "optimizer_state": opened}
+        state = optimizer_state_beside(opened[0], _as_named(opened[0], log))
+        moved = attempt(lambda: _moved(opened, state, log, options, reach), what="holding the log against the weights")
+        return {"displacement": moved, "optimizer_state": state}
 
 
-def _moved_between(checkpoint: str, base: str, log: TrainingLog, reach: Reach) -> Displacement | Missing:
-    """The displacement of one named checkpoint from another. The papers beside the checkpoint state the optimizer.
+def _as_named(folder: Folder, log: TrainingLog) -> str:
+    """A folder as the paths of the logs in it name it; its own name where none of the logs lies in it."""
+    place = folder.own if isinstance(folder, AdapterOnBase) else folder
+    inside = place.path.resolve() if isinstance(place, LocalFolder) else None
+    return next((posixpath.dirname(run.source) for run in log.runs if Path(run.source).parent.resolve() == inside), place.ref)
+
+
+def _moved(
+    opened: tuple[Folder, Checkpoint], state: OptimizerState | Missing, log: TrainingLog, options: argparse.Namespace, reach: Reach
+) -> Displacement | Missing:
+    """The displacement of the opened checkpoint from its base. The papers beside it and the optimizer's own state say how it was trained.
 
     The two are compared only where something speaks against the log, to see what but training would explain it.
     """
-    folder, ours = open_reference(checkpoint, reach)
-    _, theirs = open_reference(base, reach)
+    folder, ours = opened
+    if isinstance(folder, AdapterOnBase) or is_adapter(ours):
+        return Missing("the adapter's factors were trained, not the matrices that they are added to: no bound on their product is known")
+    _, theirs = open_reference(options.base_checkpoint, reach)
     card = read_small(folder.open(CARD)) if CARD in folder.sizes else None
     settings = settings_of(folder, card, f"{folder.ref}/{CARD}")
+    if not isinstance(state, Missing):
+        settings = completed_by(settings, state)
     total, done = nbytes(ours) + nbytes(theirs), 0
 
     def advance(count: int) -> None:
@@ -87,7 +109,7 @@ def _moved_between(checkpoint: str, base: str, log: TrainingLog, reach: Reach) -
         if reach.progress is not None:
             reach.progress("holding the log against the weights", min(done, total), total)
 
-    found = held_against(ours, theirs, log, settings, reached=_reached(checkpoint, folder), advance=advance)
+    found = held_against(ours, theirs, log, settings, reached=_reached(options.checkpoint, folder), advance=advance)
     if isinstance(found, Missing) or not found.telling:
         return found
     return with_doubts(found, compare(ours, theirs), consequence=False)

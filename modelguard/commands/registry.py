@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from modelguard.adapted import SIGN
 from modelguard.blobs.base import read_small
 from modelguard.blobs.local import LocalBlob
 from modelguard.errors import BadRequest, CannotPost, CannotRead, ExitCode
@@ -49,7 +50,8 @@ def _add(options: argparse.Namespace) -> str:
     made = fingerprint(checkpoint, _secret(options))
     if not made.blocks:
         raise CannotRead(f"{options.checkpoint}: has no layer with a matrix of hidden units, so a fingerprint of it would find nothing")
-    reference = options.reference if options.reference is not None else options.checkpoint if options.checkpoint.startswith("hf:") else ""
+    public = options.checkpoint.startswith("hf:") and SIGN not in options.checkpoint
+    reference = options.reference if options.reference is not None else options.checkpoint if public else ""
     name = options.name or options.checkpoint
     entry = Entry(name=name, alias=options.alias, reference=reference, independent=options.independent, fingerprint=made)
     with _opened(options, create=True) as store:
