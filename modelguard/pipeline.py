@@ -63,7 +63,7 @@ def audit(request: AuditRequest) -> Report:
     fork = git.empty_tree() if request.whole else git.merge_base(base, head)
     rules = read_policy(git, base, request.policy_file, organisation=request.organisation, config=request.config)
     files = git.changed(fork, head)
-    world = replace(_world(git, fork, head, request), registry=_registry(git, base, request, rules))
+    world = replace(world_of(git, fork, head, request), registry=registry_of(git, base, request, rules))
     models = group(files, world.tree, world.before_tree, lambda entry: first_bytes(git, entry, request.repo, SNIFFED, world.objects))
     checks = select(rules)
     held, moves = follow_moves(rules, removed_weights(files), models)
@@ -111,7 +111,7 @@ def _operators(file: Path) -> Layer:
         raise BadRequest(f"{file}: {error.strerror}", advice="check --policy") from error
 
 
-def _world(git: Git, fork: str, head: str, request: AuditRequest) -> World:
+def world_of(git: Git, fork: str, head: str, request: AuditRequest) -> World:
     objects = None
     if request.lfs is not None and not request.offline:
         objects = LfsRemote(request.lfs, max_download=request.max_download, progress=request.progress)
@@ -131,7 +131,7 @@ def _world(git: Git, fork: str, head: str, request: AuditRequest) -> World:
     )
 
 
-def _registry(git: Git, base: str, request: AuditRequest, rules: Policy) -> Place | None:
+def registry_of(git: Git, base: str, request: AuditRequest, rules: Policy) -> Place | None:
     """The operator's registry, or the one that policy names.
 
     On this machine where the operator's file names it, at an address where the organisation's does, else in the base commit.

@@ -121,15 +121,19 @@ class Api:
 
     def listed(self, path: str, parameters: Mapping[str, str]) -> Iterator[Json]:
         """As `pages`, of those items that the parameters ask for."""
-        for page in range(1, MAX_PAGES + 1):
+        return self.listed_at(f"/repos/{self.to.repository}{path}", parameters)
+
+    def listed_at(self, path: str, parameters: Mapping[str, str], *, most: int = MAX_PAGES) -> Iterator[Json]:
+        """As `listed`, of a list that belongs to no repository, over at most that many pages."""
+        for page in range(1, most + 1):
             asked = {**parameters, "per_page": str(PAGE), "page": str(page)}
-            items, headers = self._call("GET", f"/repos/{self.to.repository}{path}", parameters=asked, again=True)
+            items, headers = self._call("GET", path, parameters=asked, again=True)
             if not isinstance(items, list):
                 raise self._senseless()
             yield from (item for item in items if isinstance(item, dict))
             if 'rel="next"' not in headers.get("link", ""):
                 return
-        raise Refused(f"{self.task}: more than {MAX_PAGES} pages to look through", Meaning.BUDGET)
+        raise Refused(f"{self.task}: more than {most} pages to look through", Meaning.BUDGET)
 
     def create(self, path: str, body: Json) -> Json:
         """Creates something, once. Raises Refused; `lost` where it may stand there nonetheless."""
@@ -252,7 +256,7 @@ def _client(to: Destination) -> Github:
     from github import Auth, Github
 
     return Github(
-        auth=Auth.Token(to.token),
+        auth=Auth.Token(to.token) if to.token else None,
         base_url=to.api_url.rstrip("/"),
         timeout=to.timeout,
         retry=0,  # repeated here, where it is known what may be
