@@ -5,23 +5,16 @@ from __future__ import annotations
 import posixpath
 from functools import cached_property
 
-from modelguard.activations.comparison import compare_activations
-from modelguard.activations.extent import AUTOMATIC_BYTES, Extent
 from modelguard.attempt import attempt
 from modelguard.blobs.base import Folder
-from modelguard.blobs.hub import open_hub
 from modelguard.changes import unread
 from modelguard.checkpoints.base import Checkpoint, nbytes, parameters
 from modelguard.checkpoints.opening import find_entry, open_checkpoint
 from modelguard.checkpoints.optimizer_state import completed_by, optimizer_state_of
 from modelguard.checkpoints.peft import fit
 from modelguard.declaration import declare
-from modelguard.displacement.against_log import held_against, with_doubts
-from modelguard.displacement.settings import settings_of
 from modelguard.errors import CannotRead
 from modelguard.eval_files import evals_beside
-from modelguard.fingerprint.compare import compare
-from modelguard.known_models import Surroundings, among_known, controls
 from modelguard.logs.base import Loader, assemble
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.policy import Policy
@@ -98,6 +91,8 @@ class _Collector:
         return bases if isinstance(bases, Missing) else (opened, bases)
 
     def _open_base(self, base: BaseReference) -> tuple[Folder, Checkpoint]:
+        from modelguard.blobs.hub import open_hub
+
         world = self._world
         folder = open_hub(
             base.name, revision=base.revision, max_download=world.max_download, offline=world.offline, progress=world.progress
@@ -165,6 +160,9 @@ class _Collector:
         sides = self._sides
         if isinstance(sides, Missing):
             return sides
+        from modelguard.activations.comparison import compare_activations
+        from modelguard.activations.extent import AUTOMATIC_BYTES, Extent
+
         opened, bases = sides
         if len(bases) > 1:
             return Missing("several bases are declared: none of them alone must behave like the model", kind=Absence.INAPPLICABLE)
@@ -213,6 +211,9 @@ class _Collector:
             return weights
 
         def hold() -> Displacement | Missing:
+            from modelguard.displacement.against_log import held_against, with_doubts
+            from modelguard.displacement.settings import settings_of
+
             card = self._world.read(change.card) if change.card else None
             settings = settings_of(self._world.folder(self._directory), card, change.card or "model card")
             if not isinstance(self.optimizer_state, Missing):
@@ -232,6 +233,8 @@ class _Collector:
             return Missing("an adapter has no weights that a registry could know", kind=Absence.INAPPLICABLE)
         if isinstance(opened, Missing):
             return opened
+        from modelguard.known_models import Surroundings, among_known
+
         found = bases.why if isinstance(bases, Missing) else ""
         sides = () if isinstance(bases, Missing) else tuple(base for _, base in bases)
         declared = () if isinstance(self.declaration, Missing) else self.declaration.bases
@@ -260,6 +263,8 @@ class _Collector:
         return lambda: self._world.open(path)
 
     def _compare(self, left: Checkpoint, right: Checkpoint) -> Comparison:
+        from modelguard.fingerprint.compare import compare
+
         total, done = nbytes(left) + nbytes(right), 0
 
         def advance(count: int) -> None:
@@ -272,6 +277,8 @@ class _Collector:
     @cached_property
     def _controls(self) -> tuple[Checkpoint, ...]:
         """The models that policy calls independent, for the test that has no exact null. Without one of them nothing is compared."""
+        from modelguard.known_models import controls
+
         return controls(self._policy.document.controls, self._world.registry, self._known_weights)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelguard.blobs.base import SMALL_FILE_BYTES, Blob, Folder, read_small
 from modelguard.blobs.git_object import GitFolder, open_entry
 from modelguard.blobs.lfs import Objects
 from modelguard.git import Git
-from modelguard.known_models import Place
 from modelguard.types.changes import TreeEntry
+
+if TYPE_CHECKING:
+    from modelguard.known_models import Place
 
 Progress = Callable[[str, int, int], None]
 
