@@ -29,7 +29,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "comment": ("always", "on-findings", "never"),
     "activations": ("auto", "on", "off"),
 }
-INPUTS = ("github-token", "id", "max-download", "registry", "policy", "policy-token", "config", *CHOICES)
+INPUTS = ("github-token", "id", "max-download", "registry", "policy", "policy-token", "config", "hf-token", *CHOICES)
 UNITS = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _LOGGER = logging.getLogger("modelguard")
 MAX_EVENT_BYTES = 32 << 20
@@ -47,6 +47,7 @@ class Inputs:
     max_download: int | None
     registry: str | None = None  # may hold a password
     identity: str = "default"
+    hub_token: str = ""
 
     def __repr__(self) -> str:
         return f"Inputs(fail_on={self.fail_on!r}, comment={self.comment!r}, activations={self.activations!r})"
@@ -108,6 +109,7 @@ def read_inputs(environ: Environ) -> Inputs:
         max_download=_size(given["max-download"]) if "max-download" in given else None,
         registry=given.get("registry"),
         identity=given.get("id", "default"),
+        hub_token=given.get("hf-token", ""),
     )
 
 
@@ -166,7 +168,7 @@ def _request(doing: Activity, inputs: Inputs, environ: Environ) -> AuditRequest:
         raise BadRequest("GITHUB_WORKSPACE is not set", advice="run as a step of a workflow, after actions/checkout")
     request = AuditRequest(repo=Path(environ["GITHUB_WORKSPACE"]), base=doing.base, head=doing.head, activations=inputs.activations)
     store = store_of_job(environ, inputs.token)
-    request = replace(with_policy(request, environ), registry=inputs.registry, whole=doing.whole, lfs=store)
+    request = replace(with_policy(request, environ), registry=inputs.registry, whole=doing.whole, lfs=store, hub_token=inputs.hub_token)
     return request if inputs.max_download is None else replace(request, max_download=inputs.max_download)
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import posixpath
-from functools import cached_property
+from functools import cached_property, partial
 
 from modelguard.attempt import attempt
 from modelguard.blobs.base import Folder
 from modelguard.changes import unread
 from modelguard.checkpoints.base import Checkpoint, nbytes, parameters
-from modelguard.checkpoints.opening import find_entry, open_checkpoint
+from modelguard.checkpoints.opening import open_checkpoint
 from modelguard.checkpoints.optimizer_state import completed_by, optimizer_state_of
 from modelguard.checkpoints.peft import fit
 from modelguard.declaration import declare
+from modelguard.declared_bases import open_base
 from modelguard.errors import CannotRead
 from modelguard.eval_files import evals_beside
-from modelguard.logs.base import Loader, assemble
+from modelguard.logs.base import assemble
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.policy import Policy
 from modelguard.types.changes import BaseReference, Declaration, ModelChange, ModelKind
@@ -80,7 +81,8 @@ class _Collector:
             return declaration
         if not declaration.bases:
             return Missing("no base model is declared", advice="write base_model: organisation/name into the model card's front matter")
-        return attempt(lambda: tuple(map(self._open_base, declaration.bases[:MAX_BASES_COMPARED])), what="opening the declared base")
+        bases, world, policy = declaration.bases[:MAX_BASES_COMPARED], self._world, self._policy
+        return attempt(lambda: tuple(open_base(base, world, policy) for base in bases), what="opening the declared base")
 
     @property
     def _sides(self) -> tuple[Checkpoint, tuple[tuple[Folder, Checkpoint], ...]] | Missing:
@@ -88,19 +90,20 @@ class _Collector:
         opened, bases = self._opened, self._bases
         if isinstance(opened, Missing):
             return opened
+        if isinstance(bases, Missing) and not isinstance(self._by_fingerprint, Missing):
+            return Missing(f"{bases.why}: its fingerprint alone is known, which holds no weights", advice=bases.advice)
         return bases if isinstance(bases, Missing) else (opened, bases)
 
-    def _open_base(self, base: BaseReference) -> tuple[Folder, Checkpoint]:
-        from modelguard.blobs.hub import open_hub
+    @cached_property
+    def _by_fingerprint(self) -> Comparison | Missing:
+        """The checkpoint held against the registry's fingerprint of a declared base whose weights are not to be had."""
+        opened, bases, declared, place = self._opened, self._bases, self.declaration, self._world.registry
+        why = bases.why if isinstance(bases, Missing) and bases.kind is Absence.BROKEN else ""
+        if isinstance(opened, Missing) or isinstance(declared, Missing) or place is None or not why:
+            return Missing("no fingerprint is called for")
+        from modelguard.known_models import by_fingerprint
 
-        world = self._world
-        folder = open_hub(
-            base.name, revision=base.revision, max_download=world.max_download, offline=world.offline, progress=world.progress
-        )
-        entry = find_entry(folder)
-        if entry.endswith(".json"):
-            folder.check_limit(name for name in folder.sizes if name.endswith(".safetensors"))
-        return folder, open_checkpoint(folder, entry)
+        return attempt(lambda: by_fingerprint(opened, declared.bases, place, self._policy.alpha, why), what="comparing with fingerprints")
 
     @cached_property
     def weights(self) -> Comparison | Missing:
@@ -108,7 +111,7 @@ class _Collector:
             return Missing("an adapter alone cannot confirm its base beyond shapes", kind=Absence.INAPPLICABLE)
         sides = self._sides
         if isinstance(sides, Missing):
-            return sides
+            return sides if isinstance(self._by_fingerprint, Missing) else self._by_fingerprint
         opened, bases = sides
 
         def against_each() -> Comparison:
@@ -177,7 +180,7 @@ class _Collector:
         if not self.change.logs:
             kind = Absence.INAPPLICABLE if self.change.kind is ModelKind.ADAPTER else Absence.ABSENT
             return Missing("no training log beside the weights", advice="commit the trainer's log, such as trainer_state.json", kind=kind)
-        log = assemble({path: self._loader(path) for path in self.change.logs}, committed=self._world.committed)
+        log = assemble({path: partial(self._world.open, path) for path in self.change.logs}, committed=self._world.committed)
         if isinstance(log, Missing) and log.kind is Absence.ABSENT and self.change.kind is ModelKind.ADAPTER:
             return Missing(log.why, advice=log.advice, kind=Absence.INAPPLICABLE)
         return log
@@ -257,10 +260,7 @@ class _Collector:
         if not reference.startswith("hf:"):
             raise CannotRead(f"{reference}: only models of the hub are opened here")
         name, _, revision = reference.removeprefix("hf:").partition("@")
-        return self._open_base(BaseReference(name=name, revision=revision or None, source="registry"))[1]
-
-    def _loader(self, path: str) -> Loader:
-        return lambda: self._world.open(path)
+        return open_base(BaseReference(name=name, revision=revision or None, source="registry"), self._world, self._policy)[1]
 
     def _compare(self, left: Checkpoint, right: Checkpoint) -> Comparison:
         from modelguard.fingerprint.compare import compare

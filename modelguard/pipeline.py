@@ -52,6 +52,7 @@ class AuditRequest:
     activations: str = "auto"
     registry: str | None = None
     lfs: Store | None = None  # where Git LFS objects are had that are not at hand
+    hub_token: str = field(default="", repr=False)  # for models of the hub that base policy names, and no others
     out: Path | None = None
     whole: bool = False  # every model of `head`, under the policy that stands at `base`
     progress: Progress = field(default=silent)
@@ -131,6 +132,7 @@ def world_of(git: Git, fork: str, head: str, request: AuditRequest) -> World:
         max_download=request.max_download,
         activations=request.activations,
         objects=objects,
+        hub_token=request.hub_token,
         progress=request.progress,
     )
 

@@ -50,7 +50,8 @@ def rehearse(request: AuditRequest, today: Layer | None, proposed: Layer) -> tup
 
 def grounds(model: ModelChange, policy: Policy, world: World) -> tuple[object, ...]:
     """What of a policy decides which evidence is collected on a model: policies that agree in it judge the same evidence."""
-    return policy.base_of(model.entry), policy.alpha, policy.document.controls, world.registry
+    named = tuple(entry.base for entry in policy.document.models)  # whom a token goes to
+    return policy.base_of(model.entry), named, policy.alpha, policy.document.controls, world.registry
 
 
 def _bench(git: Git, head: str, world: World, request: AuditRequest) -> _Bench:

@@ -39,6 +39,7 @@ class World:
     activations: str = "auto"
     registry: Place | None = None
     objects: Objects | None = None  # Git LFS objects that are not at hand
+    hub_token: str = field(default="", repr=False)  # for models that base policy names
     headers_only: bool = False  # the hook: headers, papers and logs, no weights and no network
     progress: Progress = field(default=silent)
 

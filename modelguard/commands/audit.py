@@ -32,6 +32,7 @@ def audit(options: argparse.Namespace) -> Result:
             activations=options.activations,
             registry=options.registry,
             lfs=store_at(options.lfs_url, os.environ.get(OWN_TOKEN, ""), os.environ) if options.lfs_url else None,
+            hub_token=os.environ.get("HF_TOKEN", ""),
             whole=options.whole,
             progress=progress,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -66,6 +67,7 @@ def request_of(repository: Repository, clone: Path, options: argparse.Namespace)
         max_download=options.max_download,
         activations=options.activations,
         lfs=None if options.offline else repository.store(),
+        hub_token=os.environ.get("HF_TOKEN", ""),
     )
 
 
