@@ -147,7 +147,7 @@ def _compare(commands: argparse._SubParsersAction[_Parser]) -> None:
     _store(command)
     command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")
     _reach(command)
-    _format(command, "terminal", "json", "html")
+    _format(command, "terminal", "markdown", "json", "html")
 
 
 def _log(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -161,7 +161,7 @@ def _log(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--policy", type=Path, metavar="FILE", help="a policy file")
     command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")
     _reach(command)
-    _format(command, "terminal", "json", "html")
+    _format(command, "terminal", "markdown", "json", "html")
 
 
 def _evals(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -181,7 +181,7 @@ def _evals(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--in-domain", nargs="+", default=[], metavar="TASK", help="tasks of the domain in question, for the drop outside it"
     )
     command.add_argument("--policy", type=Path, metavar="FILE", help="a policy file")
-    _format(command, "terminal", "json")
+    _format(command, "terminal", "markdown", "json", "html")
 
 
 def _inspect(commands: argparse._SubParsersAction[_Parser]) -> None:
