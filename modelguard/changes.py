@@ -191,7 +191,9 @@ def _nearest(directory: str, names: tuple[str, ...], tree: Mapping[str, TreeEntr
 
 def _logs(directory: str, tree: Mapping[str, TreeEntry], others: set[str]) -> tuple[str, ...]:
     """Log files in a model's directory and below it, except in the directories of other models."""
-    mine = (path for path, entry in tree.items() if entry.mode in REGULAR_MODES and _inside(path, directory, others))
+    prefix = f"{directory}/" if directory else ""
+    below = (path for path, entry in tree.items() if path.startswith(prefix) and entry.mode in REGULAR_MODES)
+    mine = (path for path in below if _inside(path, directory, others))
     return tuple(sorted(path for path in mine if looks_like_log(path)))
 
 

@@ -128,7 +128,7 @@ def _audit(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--lfs-url", metavar="URL", help=lfs)
     command.add_argument("--registry", metavar="URL", help="known models, instead of the policy's registry: a file or postgresql://…")
     command.add_argument("--models", action="append", default=[], metavar="GLOB", help="look at these models only; repeat it")
-    pin = "the base of models that policy pins none for: a card may claim it and nothing else (private: MODELGUARD_HUB_TOKEN)"
+    pin = "the base of models that policy pins none for: a card may claim it and nothing else (private: HF_TOKEN)"
     command.add_argument("--base-model", metavar="hf:NAME", help=pin)
     command.add_argument("--whole", action="store_true", help="audit every model of HEAD, changed or not; policy is still read from BASE")
     command.add_argument("--out", type=Path, metavar="DIR", help="write report.json, .sarif, .html and comment.md there")
@@ -151,7 +151,7 @@ def _compare(commands: argparse._SubParsersAction[_Parser]) -> None:
     _store(command)
     command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")
     _reach(command)
-    _format(command, "terminal", "json", "html")
+    _format(command, "terminal", "markdown", "json", "html")
 
 
 def _log(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -165,7 +165,7 @@ def _log(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--policy", type=Path, metavar="FILE", help="a policy file")
     command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")
     _reach(command)
-    _format(command, "terminal", "json", "html")
+    _format(command, "terminal", "markdown", "json", "html")
 
 
 def _evals(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -185,7 +185,7 @@ def _evals(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--in-domain", nargs="+", default=[], metavar="TASK", help="tasks of the domain in question, for the drop outside it"
     )
     command.add_argument("--policy", type=Path, metavar="FILE", help="a policy file")
-    _format(command, "terminal", "json")
+    _format(command, "terminal", "markdown", "json", "html")
 
 
 def _inspect(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -1,23 +1,33 @@
-"""Where declared bases are: models of the hub, at one commit, and the file that opens each. Nothing of the weights is fetched for that."""
+"""Where declared bases are: models of the hub, at one commit, and the file that opens each. Nothing of the weights is fetched for that.
+
+The token goes to a base that the operator or the base commit's policy names, and to no other that anybody declares.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from modelguard.blobs.hub import HubFolder, open_hub
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.opening import find_entry, open_checkpoint
-from modelguard.errors import CannotRead
+from modelguard.errors import CannotFetch, CannotRead
+from modelguard.policy import Policy
 from modelguard.types.changes import BaseReference
 from modelguard.world import World
 
+if TYPE_CHECKING:
+    from modelguard.blobs.hub import HubFolder
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BasePlace:
-    """A base's folder, and the file in it that opens the model."""
+    """A base's folder, the file in it that opens the model, and what to do where the hub does not show it."""
 
     folder: HubFolder
     entry: str
+    advice: str
 
     @property
     def ref(self) -> str:
@@ -27,25 +37,52 @@ class BasePlace:
         """The base's weights, fetched where they are not at hand. Raises CannotRead."""
         if self.entry.endswith(".json"):
             self.folder.check_limit(name for name in self.folder.sizes if name.endswith(".safetensors"))
-        return open_checkpoint(self.folder, self.entry)
+        with _withheld(self.advice):
+            return open_checkpoint(self.folder, self.entry)
 
 
-def known_weights(reference: str, world: World) -> Checkpoint:
+def known_weights(reference: str, world: World, policy: Policy) -> Checkpoint:
     """The weights of a registry's entry; only the hub's are opened here, no path that a registry may hold. Raises CannotRead."""
     if not reference.startswith("hf:"):
         raise CannotRead(f"{reference}: only models of the hub are opened here")
     name, _, revision = reference.removeprefix("hf:").partition("@")
-    return place_of(BaseReference(name=name, revision=revision or None, source="registry"), world).open()
+    return place_of(BaseReference(name=name, revision=revision or None, source="registry"), world, policy).open()
 
 
-def place_of(base: BaseReference, world: World) -> BasePlace:
-    """The place of a base. The operator's token goes with it only where policy or the operator named the base. Raises CannotRead."""
-    folder = open_hub(
-        base.name,
-        revision=base.revision,
-        max_download=world.max_download,
-        offline=world.offline,
-        progress=world.progress,
-        token=(world.hub_token or None) if base.pinned else None,
-    )
-    return BasePlace(folder, find_entry(folder))
+def place_of(base: BaseReference, world: World, policy: Policy) -> BasePlace:
+    """The place of a base. Raises CannotFetch with what would let the audit judge it."""
+    from modelguard.blobs.hub import open_hub
+
+    named = base.pinned or policy.names(base.name)
+    token = world.hub_token if named else ""
+    advice = _advice(base.name, named=named, token=bool(token))
+    with _withheld(advice):
+        folder = open_hub(
+            base.name,
+            revision=base.revision,
+            max_download=world.max_download,
+            offline=world.offline,
+            progress=world.progress,
+            token=token or None,
+        )
+        return BasePlace(folder=folder, entry=find_entry(folder), advice=advice)
+
+
+@contextmanager
+def _withheld(advice: str) -> Iterator[None]:
+    from modelguard.blobs.hub import Withheld
+
+    try:
+        yield
+    except Withheld as error:
+        raise CannotFetch(str(error), advice=advice) from None
+
+
+def _advice(name: str, *, named: bool, token: bool) -> str:
+    """What would let the audit judge a base that the hub does not show."""
+    reading = "pass a token that may read it (hf-token)"
+    if not named:
+        reading = f"name it in the base policy (models: base: hf:{name}) and {reading}"
+    elif token:
+        reading = "check that the token (hf-token) may read it"
+    return f"{reading}, or add its fingerprint to the registry that the policy names (modelguard registry add hf:{name})"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import cache
 from types import ModuleType
 
 
+@cache
 def modules(package: ModuleType, *, having: str) -> tuple[ModuleType, ...]:
     """The modules of `package` that define the attribute `having`, in name order."""
     names = sorted(entry.name for entry in pkgutil.iter_modules(package.__path__))

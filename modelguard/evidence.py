@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from functools import cached_property
+from functools import cached_property, partial
 
-from modelguard.activations.comparison import compare_activations
-from modelguard.activations.extent import AUTOMATIC_BYTES, Extent
 from modelguard.attempt import attempt
 from modelguard.blobs.base import Folder
 from modelguard.changes import unread
@@ -16,13 +14,9 @@ from modelguard.checkpoints.optimizer_state import completed_by, optimizer_state
 from modelguard.checkpoints.peft import fit
 from modelguard.declaration import declare
 from modelguard.declared_bases import BasePlace, known_weights, place_of
-from modelguard.displacement.against_log import held_against, with_doubts
-from modelguard.displacement.settings import settings_of
 from modelguard.eval_files import evals_beside
 from modelguard.facts import facts
-from modelguard.fingerprint.compare import compare
-from modelguard.known_models import Surroundings, among_known, controls
-from modelguard.logs.base import Loader, assemble
+from modelguard.logs.base import assemble
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.policy import Policy
 from modelguard.stated_identity import at_hand, stated_comparison
@@ -90,7 +84,7 @@ class _Collector:
         if not declaration.bases:
             return Missing("no base model is declared", advice="write base_model: organisation/name into the model card's front matter")
         named = declaration.bases[:MAX_BASES_COMPARED]
-        return attempt(lambda: tuple(place_of(base, self._world) for base in named), what="opening the declared base")
+        return attempt(lambda: tuple(place_of(base, self._world, self._policy) for base in named), what="opening the declared base")
 
     @cached_property
     def _bases(self) -> tuple[tuple[Folder, Checkpoint], ...] | Missing:
@@ -120,7 +114,20 @@ class _Collector:
         opened = self._opened
         if isinstance(opened, Missing):
             return opened
+        if isinstance(bases, Missing) and not isinstance(self._by_fingerprint, Missing):
+            return Missing(f"{bases.why}: its fingerprint alone is known, which holds no weights", advice=bases.advice)
         return bases if isinstance(bases, Missing) else (opened, bases)
+
+    @cached_property
+    def _by_fingerprint(self) -> Comparison | Missing:
+        """The checkpoint held against the registry's fingerprint of a declared base whose weights are not to be had."""
+        opened, bases, declared, place = self._opened, self._bases, self.declaration, self._world.registry
+        why = bases.why if isinstance(bases, Missing) and bases.kind is Absence.BROKEN else ""
+        if isinstance(opened, Missing) or isinstance(declared, Missing) or place is None or not why:
+            return Missing("no fingerprint is called for")
+        from modelguard.known_models import by_fingerprint
+
+        return attempt(lambda: by_fingerprint(opened, declared.bases, place, self._policy.alpha, why), what="comparing with fingerprints")
 
     @cached_property
     def weights(self) -> Comparison | Missing:
@@ -130,7 +137,7 @@ class _Collector:
             return self._stated
         sides = self._sides
         if isinstance(sides, Missing):
-            return sides
+            return sides if isinstance(self._by_fingerprint, Missing) else self._by_fingerprint
         opened, bases = sides
 
         def against_each() -> Comparison:
@@ -184,6 +191,9 @@ class _Collector:
         sides = self._sides
         if isinstance(sides, Missing):
             return sides
+        from modelguard.activations.comparison import compare_activations
+        from modelguard.activations.extent import AUTOMATIC_BYTES, Extent
+
         opened, bases = sides
         if len(bases) > 1:
             return Missing("several bases are declared: none of them alone must behave like the model", kind=Absence.INAPPLICABLE)
@@ -198,7 +208,7 @@ class _Collector:
         if not self.change.logs:
             kind = Absence.INAPPLICABLE if self.change.kind is ModelKind.ADAPTER else Absence.ABSENT
             return Missing("no training log beside the weights", advice="commit the trainer's log, such as trainer_state.json", kind=kind)
-        log = assemble({path: self._loader(path) for path in self.change.logs}, committed=self._world.committed)
+        log = assemble({path: partial(self._world.open, path) for path in self.change.logs}, committed=self._world.committed)
         if isinstance(log, Missing) and log.kind is Absence.ABSENT and self.change.kind is ModelKind.ADAPTER:
             return Missing(log.why, advice=log.advice, kind=Absence.INAPPLICABLE)
         return log
@@ -227,6 +237,9 @@ class _Collector:
             return weights
 
         def hold() -> Displacement | Missing:
+            from modelguard.displacement.against_log import held_against, with_doubts
+            from modelguard.displacement.settings import settings_of
+
             card = self._world.read(change.card) if change.card else None
             settings = settings_of(self._world.folder(self._directory), card, change.card or "model card")
             if not isinstance(self.optimizer_state, Missing):
@@ -249,6 +262,8 @@ class _Collector:
             return Missing("an adapter has no weights that a registry could know", kind=Absence.INAPPLICABLE)
         if isinstance(opened, Missing):
             return opened
+        from modelguard.known_models import Surroundings, among_known
+
         found = bases.why if isinstance(bases, Missing) else ""
         sides = () if isinstance(bases, Missing) else tuple(base for _, base in bases)
         declared = () if isinstance(self.declaration, Missing) else self.declaration.bases
@@ -267,12 +282,11 @@ class _Collector:
         return Missing(why, advice="modelguard evals LOGS --reference LOGS --control LOGS", kind=Absence.INAPPLICABLE)
 
     def _known_weights(self, reference: str) -> Checkpoint:
-        return known_weights(reference, self._world)
-
-    def _loader(self, path: str) -> Loader:
-        return lambda: self._world.open(path)
+        return known_weights(reference, self._world, self._policy)
 
     def _compare(self, left: Checkpoint, right: Checkpoint) -> Comparison:
+        from modelguard.fingerprint.compare import compare
+
         total, done = nbytes(left) + nbytes(right), 0
 
         def advance(count: int) -> None:
@@ -285,4 +299,6 @@ class _Collector:
     @cached_property
     def _controls(self) -> tuple[Checkpoint, ...]:
         """The models that policy calls independent, for the test that has no exact null. Without one of them nothing is compared."""
+        from modelguard.known_models import controls
+
         return controls(self._policy.document.controls, self._world.registry, self._known_weights)

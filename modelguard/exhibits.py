@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from modelguard.logs.machine_timeline import machine_timeline
 from modelguard.logs.timeline import timeline
@@ -40,9 +41,22 @@ def exhibits(evidence: Evidence) -> tuple[Exhibit, ...]:
     return tuple(drawn)
 
 
-def compared(comparison: Comparison) -> tuple[Exhibit, ...]:
+def compared(comparison: Comparison, activations: ActivationComparison | None = None) -> tuple[Exhibit, ...]:
     """The pictures of two checkpoints alone."""
-    return (_weights(comparison),) if comparison.layers else ()
+    drawn = (_weights(comparison),) if comparison.layers else ()
+    return drawn if activations is None else (*drawn, *ran(activations))
+
+
+def ran(activations: ActivationComparison) -> tuple[Exhibit, ...]:
+    """The pictures of two models on the same probe texts, with the tests' p-values under them."""
+    tests = {
+        "hidden states": activations.log10_p_hidden,
+        "attention heads": activations.log10_p_heads,
+        "units of MLPs": activations.log10_p_units,
+    }
+    told = ", ".join(f"{name} at most 10^{value:.0f}" for name, value in tests.items() if value < 0)
+    strip = _activations(activations)
+    return (replace(strip, caption=f"{strip.caption}; p under independence: {told or 'no test is significant'}"),)
 
 
 def _lineage(evidence: Evidence) -> Iterator[Lineage]:

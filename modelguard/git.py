@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import tempfile
@@ -16,6 +17,7 @@ from modelguard.types.changes import ChangedFile, TreeEntry
 REGULAR_MODES = ("100644", "100755")
 MAX_SPOOL_BYTES = 32 << 30
 CHUNK = 1 << 20
+SMALL, MAX_KEPT = 1024, 4096  # bytes of an object that is kept once it was read (a pointer is asked for again and again), and how many are
 ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
 # A blob that a partial clone lacks would be fetched the way the repository's own configuration says, by any command that stands there.
 ENVIRONMENT |= {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""}
@@ -31,6 +33,7 @@ class Git:
         self._command = ("git", "-C", str(path), *options, "-c", "core.hooksPath=/dev/null")
         self._lock = threading.Lock()
         self._batch: _Batch | None = None
+        self._kept: dict[str, bytes] = {}  # small objects by id, which never change
         self.directory = Path(self._text("rev-parse", "--path-format=absolute", "--git-common-dir"))
 
     def resolve(self, revision: str) -> str:
@@ -90,12 +93,12 @@ class Git:
         with self._object(oid) as (size, take):
             if size > limit:
                 raise CannotRead(f"git object {oid[:12]}: {size} bytes, more than the {limit} that are read of such a file")
-            return take(size)
+            return self._keep(oid, take(size), size)
 
     def head_of(self, oid: str, length: int) -> bytes:
         """The first bytes of an object."""
         with self._object(oid) as (size, take):
-            return take(min(length, size))
+            return self._keep(oid, take(min(length, size)), size)
 
     def spool(self, oid: str) -> int:
         """Copies an object to an unlinked temporary file, piece by piece, and gives its descriptor: cat-file cannot seek."""
@@ -120,9 +123,17 @@ class Git:
                 self._batch.close()
             self._batch = None
 
+    def _keep(self, oid: str, data: bytes, size: int) -> bytes:
+        if len(data) == size <= SMALL and len(self._kept) < MAX_KEPT:
+            self._kept[oid] = data
+        return data
+
     @contextmanager
     def _object(self, oid: str) -> Iterator[tuple[int, Callable[[int], bytes]]]:
         """The size of an object, and what reads on in it. A process that an error left in the middle of an object is not used again."""
+        if (kept := self._kept.get(oid)) is not None:
+            yield len(kept), io.BytesIO(kept).read
+            return
         with self._lock:
             batch, self._batch = self._batch or _Batch(self._command, self.path), None
             try:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from modelguard.errors import BadRequest, CannotFetch
-from modelguard.github.api import PAGE, Api, Destination, Json, Meaning, Refused
+from modelguard.github.api import Api, Destination, Json, Meaning, Refused
 
 MAX_BYTES = 1 << 20
 MAX_REPOSITORIES = 5_000
@@ -77,19 +77,6 @@ def look_for(access: Access, place: FilePlace) -> tuple[bytes | None, str]:
     return _asked(access, str(place), read, repository=place.repository)
 
 
-def repositories_of(access: Access, organisation: str) -> tuple[tuple[str, str], ...]:
-    """(owner/name, default branch) of an organisation's repositories that are neither archived nor empty, by name. Raises CannotFetch."""
-    if re.fullmatch(r"[\w.-]+", organisation, re.ASCII) is None:
-        raise BadRequest(f"{organisation[:80]!a} is no organisation's name", advice="write it as in its address")
-
-    def listed(api: Api) -> tuple[tuple[str, str], ...]:
-        everything = api.listed(f"/orgs/{organisation}/repos", {}, pages=MAX_REPOSITORIES // PAGE)
-        live = (item for item in everything if item.get("archived") is not True and item.get("default_branch"))
-        return tuple(sorted((str(item.get("full_name", "")), str(item["default_branch"])) for item in live))
-
-    return _asked(access, f"the repositories of {organisation}", listed)
-
-
 def _content(found: object, place: FilePlace) -> bytes:
     """The bytes of a file as the interface gives them: in base64, up to a size that no policy reaches."""
     item = found if isinstance(found, dict) else {}
@@ -107,8 +94,7 @@ def _content(found: object, place: FilePlace) -> bytes:
 
 def _asked(access: Access, what: str, question: Callable[[Api], Value], *, repository: str = "") -> Value:
     """The answer to a question to GitHub; refusals and broken connections become one reason."""
-    calls = MAX_REPOSITORIES // PAGE + CALLS
-    api = Api(Destination(api_url=access.api_url, repository=repository, number=0, token=access.token, calls=calls))
+    api = Api(Destination(api_url=access.api_url, repository=repository, number=0, token=access.token, calls=CALLS))
     api.begin(f"{what} could not be read", ADVICE)
     try:
         return question(api)
@@ -124,7 +110,7 @@ def _object(found: object, place: FilePlace) -> Json:
     return found
 
 
-CALLS = 10  # beside the pages of a list
+CALLS = 10
 LATER = "GitHub may be unwell: run it again later"
 ADVICE = {
     Meaning.UNKNOWN_TOKEN: "the token is not valid",

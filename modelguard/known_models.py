@@ -18,12 +18,14 @@ from modelguard.git import Git
 from modelguard.references import REGISTRY
 from modelguard.registry.base import Store, independent_references
 from modelguard.registry.opening import open_foreign, open_registry
+from modelguard.sketches.comparison import compare_sketches
 from modelguard.sketches.kinship import SECOND, UNDECLARED, kinship
 from modelguard.sketches.search import search
 from modelguard.sketches.sketch import fingerprint
 from modelguard.types.changes import BaseReference, TreeEntry
 from modelguard.types.findings import Missing
 from modelguard.types.registry import Candidate, Entry, Fingerprint, Hit, Kinship, Search
+from modelguard.types.weights import FINGERPRINT_ALONE, Comparison, Relation, Undecided
 
 MAX_REGISTRY = 2 << 30  # bytes of a registry in a commit
 CHUNK = 4 << 20
@@ -100,6 +102,22 @@ def among_known(
     if opener is None:
         return found
     return replace(found, search=confirmed(found.search, checkpoint, _references(entries), opener, standings=(UNDECLARED, SECOND)))
+
+
+def by_fingerprint(checkpoint: Checkpoint, declared: Sequence[BaseReference], place: Place, alpha: float, why: str) -> Comparison:
+    """The checkpoint against the registry's fingerprints of the declared bases, whose weights are not to be had for the reason `why`.
+
+    Raises CannotFetch where the registry has none of them.
+    """
+    made = fingerprint(checkpoint)
+    with opened(place) as store:
+        known, where = _named(store, declared, made.method), store.where
+    if not known:
+        raise CannotFetch(f"{where}: has no fingerprint of the declared base", advice="add it with `modelguard registry add`")
+    compared = [compare_sketches(made, theirs, (checkpoint.ref, f"{REGISTRY}{name}"), alpha=alpha) for name, theirs in known]
+    best = next((one for one in compared if one.relation is not Relation.INCONCLUSIVE), compared[0])
+    source = Undecided(what=FINGERPRINT_ALONE, why=f"{why}; judged by its fingerprint in {where}")
+    return replace(best, unknown=(source, *best.unknown))
 
 
 def look_up(checkpoint: Checkpoint, store: Store, *, alpha: float, secret: bytes = b"") -> tuple[Search, tuple[Entry, ...]]:

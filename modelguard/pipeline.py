@@ -8,18 +8,16 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelguard import __version__, policy
 from modelguard.blobs.git_object import first_bytes
-from modelguard.blobs.lfs_batch import Store
-from modelguard.blobs.lfs_remote import LfsRemote
 from modelguard.changes import group, not_followed, removed_weights
 from modelguard.checks.base import Check, needs, run, select
 from modelguard.errors import BadRequest
 from modelguard.evidence import collect
 from modelguard.exhibits import exhibits
 from modelguard.git import REGULAR_MODES, Git
-from modelguard.known_models import Place
 from modelguard.policy import Layer, Policy
 from modelguard.policy.waivers import waiver_notes
 from modelguard.scope import chosen, held_to, pin_notes
@@ -30,6 +28,10 @@ from modelguard.types.findings import Finding, Missing
 from modelguard.types.report import ModelReport, Report
 from modelguard.verdict import apply_policy, decide, headline, worst
 from modelguard.world import Progress, World, silent
+
+if TYPE_CHECKING:  # the hook has no use for the network's half of the world
+    from modelguard.blobs.lfs_batch import Store
+    from modelguard.known_models import Place
 
 LFS_CONFIG = ".lfsconfig"
 SNIFFED = 512  # bytes that tell a checkpoint
@@ -72,7 +74,7 @@ def audit(request: AuditRequest) -> Report:
     fork = git.empty_tree() if request.whole else git.merge_base(base, head)
     rules = read_policy(git, base, request.policy_file, organisation=request.organisation, config=request.config)
     files = git.changed(fork, head)
-    world = replace(_world(git, fork, head, request), registry=_registry(git, base, request, rules))
+    world = replace(world_of(git, fork, head, request), registry=registry_of(git, base, request, rules))
     changed = group(files, world.tree, world.before_tree, lambda entry: first_bytes(git, entry, request.worktree, SNIFFED, world.objects))
     models, outside = chosen(changed, request.models, {*world.tree, *world.before_tree})
     checks = select(rules)
@@ -123,9 +125,11 @@ def _operators(file: Path) -> Layer:
         raise BadRequest(f"{file}: {error.strerror}", advice="check --policy") from error
 
 
-def _world(git: Git, fork: str, head: str, request: AuditRequest) -> World:
+def world_of(git: Git, fork: str, head: str, request: AuditRequest) -> World:
     objects = None
     if request.lfs is not None and not request.offline:
+        from modelguard.blobs.lfs_remote import LfsRemote
+
         objects = LfsRemote(request.lfs, max_download=request.max_download, progress=request.progress)
     return World(
         git=git,
@@ -144,7 +148,7 @@ def _world(git: Git, fork: str, head: str, request: AuditRequest) -> World:
     )
 
 
-def _registry(git: Git, base: str, request: AuditRequest, rules: Policy) -> Place | None:
+def registry_of(git: Git, base: str, request: AuditRequest, rules: Policy) -> Place | None:
     """The operator's registry, or the one that policy names.
 
     On this machine where the operator's file names it, at an address where the organisation's does, else in the base commit.
@@ -152,6 +156,8 @@ def _registry(git: Git, base: str, request: AuditRequest, rules: Policy) -> Plac
     address = request.registry or rules.document.registry
     if address is None:
         return None
+    from modelguard.known_models import Place
+
     origin, above = rules.origin_of("registry"), request.organisation
     operators = request.policy_file is not None and origin == str(request.policy_file)
     organisations = above is not None and origin == above.origin and "://" in address

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelguard.blobs.base import SMALL_FILE_BYTES, Blob, Folder, read_small
 from modelguard.blobs.git_object import GitFolder, open_entry
 from modelguard.blobs.lfs import Objects
 from modelguard.git import Git
-from modelguard.known_models import Place
 from modelguard.types.changes import TreeEntry
+
+if TYPE_CHECKING:
+    from modelguard.known_models import Place
 
 Progress = Callable[[str, int, int], None]
 
@@ -33,10 +36,10 @@ class World:
     committed: float | None = None  # when the head was, in unix seconds
     offline: bool = False
     max_download: int = 20 << 30
-    hub_token: str = field(default="", repr=False)
     activations: str = "auto"
     registry: Place | None = None
     objects: Objects | None = None  # Git LFS objects that are not at hand
+    hub_token: str = field(default="", repr=False)  # for models that base policy names
     headers_only: bool = False  # the hook: headers, papers and logs, no weights and no network
     progress: Progress = field(default=silent)
 

@@ -157,12 +157,12 @@ def test_a_policy_is_tried_on_an_organisation_through_the_interface(run: Run, gi
     github.put("acme/a", {POLICY: b"version: 1\nblock: {severity: high, confidence: high}\n"})
     github.put("acme/b", {"README.md": b""})
     github.put("acme/c", {POLICY: b"version: 1\nblock: {severity: low}\n"})
-    code, text = run("policy", "check", proposed, "--organisation", "acme", "--format", "json")
+    code, text = run("policy", "check", proposed, "--organisation", "acme", "--settings-only", "--format", "json")
     assert code == 1
     answers = {name: (row["answer"], len(row["details"])) for name, row in rows(text).items()}
     assert answers == {"acme/a": ("refused", 3), "acme/b": ("changed", 1), "acme/c": ("unchanged", 0)}
     github.refuse("GET", 403, path="acme/b")
-    _, text = run("policy", "check", proposed, "--organisation", "acme", "--format", "json")
+    _, text = run("policy", "check", proposed, "--organisation", "acme", "--settings-only", "--format", "json")
     assert rows(text)["acme/b"]["answer"] == "unread"
     github.refuse("GET", 500, path="orgs")
     assert run("policy", "check", proposed, "--organisation", "acme")[0] == 2

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from modelguard.errors import BadRequest, CannotFetch
-from modelguard.github_files import Access, FilePlace, file_place, read_file, repositories_of
+from modelguard.github.repositories import repositories
+from modelguard.github_files import Access, FilePlace, file_place, read_file
 from modelguard.organisation import COPIES, fetched
 from tests.servers.github import Answer, Fault
 from tests.servers.github_files import FilesServer
@@ -180,5 +181,5 @@ def test_repositories_of_an_organisation_come_page_by_page() -> None:
             github.put(f"acme/models-{index}", {})
         github.put("other/models", {})
         github.archived.add("acme/models-4")
-        names = [name for name, _ in repositories_of(access(github), "acme")]
-        assert names == [f"acme/models-{index}" for index in (0, 1, 2, 3, 5, 6, 7)]
+        found = repositories(github.url, TOKEN, "acme")
+        assert [(item.name, item.archived) for item in found] == [(f"acme/models-{index}", index == 4) for index in range(8)]

@@ -204,7 +204,7 @@ def test_the_command_line_takes_the_same(
 ) -> None:
     head = job.change({"m/model.safetensors": save(model(1)), "m/README.md": card("lab/private"), "n/model.safetensors": weights(1)})
     where = ["audit", "--repo", str(job.repo), "--base", job.base, "--head", head, "--quiet", "--activations", "off", "--format", "json"]
-    monkeypatch.setenv("MODELGUARD_HUB_TOKEN", SECRET)
+    monkeypatch.setenv("HF_TOKEN", SECRET)
     assert main([*where, "--models", "m/*"]) == 2
     capsys.readouterr()
     assert main([*where, "--models", "m/*", "--base-model", "lab/private"]) == 0

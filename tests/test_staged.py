@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -136,3 +138,18 @@ def test_fifty_absent_objects_are_said_once_each(capsys: pytest.CaptureFixture[s
     staged = {f"m{number:02}/model.safetensors": pointer_to(f"{number:064x}", 1 << 30) for number in range(50)}
     code, text = said(capsys, tmp_path, staged, {".gitattributes": TRACKED})
     assert (code, len(text.splitlines())) == (2, 50)
+
+
+def test_a_commit_of_pointers_waits_for_neither_the_network_nor_the_tests_of_weights(tmp_path: Path) -> None:
+    repository = Repository(tmp_path)
+    stored = repository.store(WEIGHTS)
+    repository.stage({"m/model.safetensors": stored, "m/README.md": CARD})
+    code = "from modelguard.cli import main; import sys; print(main(sys.argv[1:])); print('\\n'.join(sys.modules))"
+    command = [sys.executable, "-c", code, "hook", "--staged", "--repo", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    answer, *loaded = done.stdout.split()
+    heavy = ("requests", "urllib3", "huggingface_hub", "torch", "scipy", "rich", "sqlite3")
+    rooms = ("modelguard.fingerprint", "modelguard.activations", "modelguard.sketches", "modelguard.registry", "modelguard.displacement")
+    assert answer == "0"
+    assert "modelguard.evidence" in loaded
+    assert not [name for name in loaded if name in heavy or name.startswith(rooms)]

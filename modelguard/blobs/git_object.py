@@ -65,8 +65,9 @@ class GitFolder:
     sizes: Mapping[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        entries = {path: entry for path, entry in self.tree.items() if posixpath.dirname(path) == self.directory}
-        sizes = {posixpath.basename(path): entry.size for path, entry in entries.items() if entry.mode in REGULAR_MODES}
+        prefix = f"{self.directory}/" if self.directory else ""
+        names = ((path[len(prefix) :], entry) for path, entry in self.tree.items() if path.startswith(prefix))
+        sizes = {name: entry.size for name, entry in names if "/" not in name and entry.mode in REGULAR_MODES}
         object.__setattr__(self, "sizes", sizes)
 
     def open(self, name: str) -> Blob:

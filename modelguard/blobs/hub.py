@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from modelguard.blobs.base import Blob, Stated
-from modelguard.blobs.hub_client import Listed, Place, Progress, ask, explained, fetch
+from modelguard.blobs.hub_client import Listed, Place, Progress, Withheld, ask, explained, fetch
 from modelguard.blobs.local import LocalBlob
 from modelguard.errors import BadRequest, CannotFetch
 
@@ -27,6 +27,7 @@ MAX_FILES = 20_000
 MAX_LISTING_BYTES = 16 << 20
 CHUNK = 4 << 20
 
+__all__ = ("HubFolder", "Withheld", "open_hub", "parse_reference")
 Wanted = Callable[[str, int], bool]
 Files = Mapping[str, Listed]
 

@@ -26,6 +26,10 @@ T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 
 
+class Withheld(CannotFetch):
+    """The hub has it, or may have it, and does not show it to whoever asks."""
+
+
 class Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One file as the hub lists it: size in bytes, and the sha256 of its content (Git LFS) or its git object id."""
 
@@ -136,9 +140,20 @@ def explained(what: str) -> Iterator[None]:
         yield
     except (errors.HTTPError, errors.EntryNotFoundError, OSError) as error:
         reason, advice = _reason(error)
-        raise CannotFetch(f"{what}: {reason}", advice=advice) from error
+        kind = Withheld if _withheld(error) else CannotFetch
+        raise kind(f"{what}: {reason}", advice=advice) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:  # the client builds its values from whatever JSON comes
         raise CannotFetch(f"{what}: the answer is not one of a hub", advice="check HF_ENDPOINT") from error
+
+
+def _withheld(error: BaseException) -> bool:
+    """Whether the hub answered that this is not for whoever asks; it says of a private model that there is none."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        return _withheld(error.__cause__)
+    missing = isinstance(error, errors.RepositoryNotFoundError | errors.GatedRepoError)
+    return missing or getattr(getattr(error, "response", None), "status_code", 0) in (401, 403)
 
 
 def _reason(error: BaseException) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from modelguard.types.changes import Declaration
 from modelguard.types.findings import Claim, Level, Numbers, found, ok, unknown
-from modelguard.types.weights import Basis, Comparison, LayerResult, Relation
+from modelguard.types.weights import FINGERPRINT_ALONE, Basis, Comparison, LayerResult, Relation
 
 CONFORMAL = "t4-"
 PARTIAL_BLOCKS = 3  # as many silent blocks as it takes to deny a whole model
@@ -31,11 +31,10 @@ def check(weights: Comparison, declaration: Declaration) -> Iterator[Claim]:
         yield _same_start(weights, declaration)
     elif weights.relation is Relation.INCONCLUSIVE:
         why = next((item.why for item in weights.unknown if item.what == "relation"), "no test could decide")
-        yield unknown(
-            f"the weights neither show nor rule out the declared base: {why}", numbers=_numbers(weights), settle=_settle(declaration)
-        )
+        text = f"the weights neither show nor rule out the declared base: {why}{_source(weights)}"
+        yield unknown(text, numbers=_numbers(weights), settle=_access(declaration) if _source(weights) else _settle(declaration))
     else:
-        rests = f"{_chance(weights)}{_unread(weights)}"
+        rests = f"{_chance(weights)}{_unread(weights)}{_source(weights)}"
         yield ok(f"{WORDS[weights.relation]}, {weights.right.ref}{rests}", numbers=_numbers(weights), where=weights.left.ref)
         yield from _partial(weights)
 
@@ -51,6 +50,19 @@ def _chance(weights: Comparison) -> str:
 def _unread(weights: Comparison) -> str:
     """That an object stands for its content, in one clause."""
     return next((f"; {item.why}" for item in weights.unknown if item.what == "object"), "")
+
+
+def _source(weights: Comparison) -> str:
+    """Where a fingerprint stood in for the base's weights: why, and what it cannot tell; "" where the weights were read."""
+    why = next((item.why for item in weights.unknown if item.what == FINGERPRINT_ALONE), "")
+    blind = " (it tells neither permuted units nor training from the same random start apart)" if why else ""
+    return f"; {why}{blind}" if why else ""
+
+
+def _access(declaration: Declaration) -> str:
+    """What would let the audit read the base's weights themselves."""
+    name = declaration.bases[0].name
+    return f"name hf:{name} as the base in the base policy and pass a token that may read it (hf-token)"
 
 
 def _same_start(weights: Comparison, declaration: Declaration) -> Claim:

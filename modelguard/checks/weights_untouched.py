@@ -23,6 +23,8 @@ def check(weights: Comparison, declaration: Declaration) -> Iterator[Claim]:
             where=weights.left.ref,
             settle="commit the fine-tuned weights, or declare the relation that holds",
         )
+    elif weights.difference is None:
+        yield not_applicable("the tensors of the declared base are not at hand, so that none could be counted as changed")
     else:
-        changed = weights.difference.changed if weights.difference else 0
+        changed = weights.difference.changed
         yield ok(f"{changed} tensors differ from the declared base", numbers={"changed_tensors": changed}, where=weights.left.ref)

@@ -17,7 +17,7 @@ from modelguard.render import html, json_v1, markdown, terminal
 from modelguard.types.report import Report
 from modelguard.verdict import EXIT_CODES
 
-HUB_TOKEN = "MODELGUARD_HUB_TOKEN"
+HUB_TOKEN = "HF_TOKEN"
 Result = tuple[int, str]
 
 

@@ -20,7 +20,7 @@ from modelguard.evals.harness import looks_like_evals
 from modelguard.evals.teacher import teacher_evidence
 from modelguard.exhibits import exhibits
 from modelguard.partial_evidence import only
-from modelguard.render import json_v1, terminal
+from modelguard.render import html, json_v1, markdown_pages, terminal
 from modelguard.types.evals import EvalLogs, TeacherEvidence
 from modelguard.types.findings import Absence, Missing
 from modelguard.verdict import EXIT_CODES, decide
@@ -41,6 +41,10 @@ def check_evals(options: argparse.Namespace) -> tuple[int, str]:
         document = json_v1.evals_document(None if isinstance(logs, Missing) else logs, known, outcome, verdict)
         return EXIT_CODES[verdict], json_v1.dumps(document)
     pictures = exhibits(evidence)
+    if options.format == "html":
+        return EXIT_CODES[verdict], html.log_page(outcome, verdict, pictures)
+    if options.format == "markdown":
+        return EXIT_CODES[verdict], markdown_pages.findings(outcome, verdict, pictures, what="evaluation logs")
     return EXIT_CODES[verdict], terminal.log(outcome, verdict, pictures, what="the evaluation logs", width=width(), colour=colour())
 
 

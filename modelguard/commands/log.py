@@ -30,7 +30,7 @@ from modelguard.partial_evidence import only_log
 from modelguard.policy import Policy
 from modelguard.progress import shown
 from modelguard.references import Reach, open_reference
-from modelguard.render import html, json_v1, terminal
+from modelguard.render import html, json_v1, markdown_pages, terminal
 from modelguard.types.displacement import Displacement
 from modelguard.types.findings import Missing
 from modelguard.types.logs import TrainingLog
@@ -58,6 +58,8 @@ def check_logs(options: argparse.Namespace) -> Result:
         text = json_v1.dumps(json_v1.log_document(None if isinstance(log, Missing) else log, outcome, verdict))
     elif options.format == "html":
         text = html.log_page(outcome, verdict, exhibits(evidence))
+    elif options.format == "markdown":
+        text = markdown_pages.findings(outcome, verdict, exhibits(evidence), what="training log")
     else:
         text = terminal.log(outcome, verdict, exhibits(evidence), width=width(), colour=colour())
     return EXIT_CODES[verdict], text

@@ -69,6 +69,12 @@ class Policy(msgspec.Struct, frozen=True):
         """The base that policy pins for the model at `path`, from the first entry that governs it."""
         return next((entry.base for entry in self.document.models if fnmatch.fnmatchcase(path, entry.path)), None)
 
+    def names(self, model: str) -> bool:
+        """Whether the policy names a model of the hub, as the base of an entry or as a control: only then may a token be used for it."""
+        bases = tuple(entry.base for entry in self.document.models if entry.base)
+        written = (*bases, *(control for control in self.document.controls if control.startswith("hf:")))
+        return model in {text.removeprefix("hf:").partition("@")[0] for text in written}
+
     def waiver(self, rule: str, subject: str, today: datetime.date, fingerprint: str = "") -> Waiver | None:
         """The waiver in force for a finding; an expired one is none, and one with a fingerprint covers that very finding only."""
         live = (waiver for waiver in self.document.waivers if waiver.expires >= today)

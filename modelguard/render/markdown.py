@@ -43,7 +43,7 @@ def collapsed(report: Report) -> str:
 
 def thread(findings: Sequence[Finding]) -> str:
     """What a review thread says: findings of one rule on one subject."""
-    told = [line for finding in findings[: ROW_LIMITS[3]] for line in _found(finding)]
+    told = [line for finding in findings[: ROW_LIMITS[3]] for line in told_of(finding)]
     more = _left_out(len(findings), ROW_LIMITS[3], "findings")
     return "\n".join((f"❌ modelguard on {code(findings[0].subject)}:\n", *told, *more)) + "\n"
 
@@ -82,14 +82,15 @@ def _model(model: ModelReport, several: bool, rows: int) -> Iterator[str]:
     if several or found:
         yield f"#### {code(model.subject)}\n"
     for finding in sorted(found, key=lambda finding: -finding.claim.severity)[:rows]:
-        yield from _found(finding)
+        yield from told_of(finding)
     yield from _left_out(len(found), rows, "findings")
     yield from _pictures(model, rows)
-    yield from _not_determined(open_, rows)
+    yield from open_lines(open_, rows)
     yield from _details(model, rows)
 
 
-def _found(finding: Finding) -> Iterator[str]:
+def told_of(finding: Finding) -> Iterator[str]:
+    """A finding with its levels, and what would settle it."""
     claim = finding.claim
     levels = f"severity {claim.severity.word}, confidence {claim.confidence.word}"
     waived = f" Waived: {prose(finding.waived)}." if finding.waived else ""
@@ -99,13 +100,13 @@ def _found(finding: Finding) -> Iterator[str]:
 
 
 def _pictures(model: ModelReport, rows: int) -> Iterator[str]:
-    drawn = [line for picture in model.exhibits[:rows] for line in _picture(picture)]
+    drawn = [line for picture in model.exhibits[:rows] for line in picture_lines(picture)]
     if drawn:
         yield ""
         yield from drawn
 
 
-def _picture(picture: Exhibit) -> Iterator[str]:
+def picture_lines(picture: Exhibit) -> Iterator[str]:
     """One line of characters; a graph and a heat map are folded away with the details."""
     if isinstance(picture, Strip):
         yield from _strip(picture)
@@ -115,7 +116,7 @@ def _picture(picture: Exhibit) -> Iterator[str]:
         yield f"- `{line}` {prose(picture.title)}: {prose(picture.caption)}"
 
 
-def _folded(picture: Exhibit) -> Iterator[str]:
+def folded_lines(picture: Exhibit) -> Iterator[str]:
     """The pictures that take more than a line: the graph of descent as GitHub draws it, a heat map in blocks of characters."""
     if isinstance(picture, Lineage) and picture.edges:
         yield f"\n{prose(picture.title)}:\n\n```mermaid\nflowchart LR"
@@ -144,7 +145,7 @@ def _timeline(picture: Timeline) -> Iterator[str]:
     yield f"- `{spark.timeline(picture)}` {prose(picture.metric or 'metric')} of {code(picture.title)}, steps {first} to {last}{shaded}"
 
 
-def _not_determined(findings: Sequence[Finding], rows: int) -> Iterator[str]:
+def open_lines(findings: Sequence[Finding], rows: int) -> Iterator[str]:
     """What is open, grouped by its reason: one missing base silences several rules and is said once."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
@@ -163,21 +164,21 @@ def _details(model: ModelReport, rows: int) -> Iterator[str]:
     resolved = f", resolved: {code(model.resolved_base, 120)}" if model.resolved_base else ""
     yield f"{code(model.subject)} ({model.kind}), declared: {declared}{resolved}"
     yield "\n| rule | answer | evidence |\n|---|---|---|"
-    answers = _answers(model.findings)
+    answers = answers_of(model.findings)
     for (status, cell), rules in answers[: rows * 4]:
         yield f"| {', '.join(rules)} | {MARKS[status]} | {cell} |"
     yield from _left_out(len(answers), rows * 4, "rows")
     for picture in model.exhibits[:rows]:
-        yield from _folded(picture)
+        yield from folded_lines(picture)
     if model.weights is not None:
-        yield from _weights(model.weights, rows)
+        yield from weights_lines(model.weights, rows)
     if model.previous is not None and model.previous.difference is not None:
         difference = model.previous.difference
         yield f"\nAgainst the version before this change: {difference.changed} of {difference.tensors} tensors differ."
     yield "\n</details>"
 
 
-def _answers(findings: Sequence[Finding]) -> list[tuple[tuple[Status, str], list[str]]]:
+def answers_of(findings: Sequence[Finding]) -> list[tuple[tuple[Status, str], list[str]]]:
     """What the rules answer; rules that say the same share a row."""
     answers: dict[tuple[Status, str], list[str]] = {}
     for finding in findings:
@@ -192,7 +193,7 @@ def _cell(finding: Finding) -> str:
     return f"{prose(finding.claim.text)}{f' ({prose(numbers)})' if numbers else ''}"
 
 
-def _weights(weights: Comparison, rows: int) -> Iterator[str]:
+def weights_lines(weights: Comparison, rows: int) -> Iterator[str]:
     """The tests with their p-values, then the positive controls that show what they could have seen."""
     if weights.evidence:
         yield f"\nExact tests:\n\n{TEST_HEADER}\n{'|---' * 6}|"

@@ -55,8 +55,8 @@ def log(
     return out.getvalue()
 
 
-def comparison(comparison: Comparison, *, width: int = 100, colour: bool = False) -> str:
-    """How two checkpoints stand to one another."""
+def comparison(comparison: Comparison, exhibits: Iterable[Exhibit] = (), *, width: int = 100, colour: bool = False) -> str:
+    """How two checkpoints stand to one another; `exhibits` are pictures beside that of the weights."""
     console, out = _console(width, colour)
     kinds = f" ({', '.join(comparison.kinds)})" if comparison.kinds else ""
     style = RELATION_COLOURS.get(comparison.relation.value, "yellow")
@@ -69,6 +69,7 @@ def comparison(comparison: Comparison, *, width: int = 100, colour: bool = False
         labels = tuple(layer.name for layer in comparison.layers)
         caption = f"{comparison.share_explained:.1%} of parameters explained, p at most 10^{comparison.log10_p:.1f}"
         _exhibits(console, [Strip(title="layers", labels=labels, values=values, caption=caption)])
+    _exhibits(console, exhibits)
     if comparison.evidence:
         console.print(_test_table(comparison))
     if comparison.difference:

@@ -88,6 +88,9 @@ class KindDetail:
     numbers: Mapping[str, float | int | str] = field(default_factory=dict)
 
 
+FINGERPRINT_ALONE = "weights of the declared base"  # what is open where a fingerprint had to do in their place
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undecided:
     """Something that could not be looked at, and why."""
