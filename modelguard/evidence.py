@@ -25,6 +25,7 @@ from modelguard.known_models import Surroundings, among_known, controls
 from modelguard.logs.base import Loader, assemble
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.policy import Policy
+from modelguard.stored_base import by_registry
 from modelguard.types.changes import BaseReference, Declaration, ModelChange, ModelKind
 from modelguard.types.displacement import Displacement
 from modelguard.types.evals import EvalLogs, TeacherEvidence
@@ -163,12 +164,12 @@ class _Collector:
         if self._world.activations == "off":
             return Missing("activations are switched off", kind=Absence.INAPPLICABLE)
         sides = self._sides
+        extent = Extent(budget=AUTOMATIC_BYTES if self._world.activations == "auto" else 0, progress=self._world.progress)
         if isinstance(sides, Missing):
-            return sides
+            return by_registry(self._opened, self._directory, self.declaration, self._world, extent, sides)
         opened, bases = sides
         if len(bases) > 1:
             return Missing("several bases are declared: none of them alone must behave like the model", kind=Absence.INAPPLICABLE)
-        extent = Extent(budget=AUTOMATIC_BYTES if self._world.activations == "auto" else 0, progress=self._world.progress)
         (folder, base), own = bases[0], self._world.folder(self._directory)
         result = attempt(lambda: compare_activations(opened, base, own, folder, extent), what="running both models on the probes")
         # models that cannot be run say nothing against the weights, which were read: not run is not broken

@@ -21,6 +21,7 @@ from modelguard.registry.opening import open_foreign, open_registry
 from modelguard.sketches.kinship import SECOND, UNDECLARED, kinship
 from modelguard.sketches.search import search
 from modelguard.sketches.sketch import fingerprint
+from modelguard.types.activations import ActivationFingerprint
 from modelguard.types.changes import BaseReference, TreeEntry
 from modelguard.types.findings import Missing
 from modelguard.types.registry import Candidate, Entry, Fingerprint, Hit, Kinship, Search
@@ -169,11 +170,27 @@ def _references(entries: Sequence[Entry]) -> dict[str, str]:
     return {entry.shown: entry.reference for entry in entries if entry.reference and not entry.private}
 
 
+def stored_behaviour(place: Place, base: BaseReference) -> tuple[str, ActivationFingerprint] | Missing:
+    """What a declared base does on the probes, as the registry that policy or the operator names has it, and what the entry is called."""
+    with opened(place) as store:
+        for entry in _entries_of(store, [base]):
+            made = store.activations(entry.name)
+            if made is not None:
+                return entry.shown, made
+        return Missing(f"{store.where}: holds no activation fingerprint of {base.text[:80]!a}", advice="registry add --activations")
+
+
+def _entries_of(store: Store, declared: Sequence[BaseReference]) -> list[Entry]:
+    """The entries that go by the name or the reference of a declared base. A pinned revision's own entry comes first."""
+    names = [name for base in declared for name in (base.text, f"hf:{base.text}", base.name, f"hf:{base.name}")]
+    found = (store.get(name) for name in dict.fromkeys(names))
+    return [entry for entry in found if entry is not None]
+
+
 def _named(store: Store, declared: Sequence[BaseReference], method: str) -> list[tuple[str, Fingerprint]]:
     """The declared bases as the registry knows them, by name or by reference."""
-    names = [name for base in declared for name in (base.text, base.name, f"hf:{base.text}", f"hf:{base.name}")]
-    found = (store.get(name) for name in dict.fromkeys(names))
-    kept = {entry.name: entry for entry in found if entry is not None and entry.fingerprint.method == method}
+    found = _entries_of(store, declared)
+    kept = {entry.name: entry for entry in found if entry.fingerprint.method == method}
     return [(entry.shown, entry.fingerprint) for entry in kept.values()]
 
 

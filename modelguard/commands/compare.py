@@ -11,6 +11,7 @@ from modelguard.activations.extent import Extent
 from modelguard.attempt import attempt
 from modelguard.commands.inputs import colour, width
 from modelguard.commands.registry import by_sketch
+from modelguard.commands.stored_activations import held_by_registry
 from modelguard.errors import ExitCode
 from modelguard.evidence import facts
 from modelguard.exhibits import compared as pictures
@@ -19,7 +20,7 @@ from modelguard.progress import shown
 from modelguard.references import REGISTRY, Reach, open_reference
 from modelguard.render import html, json_v1, terminal
 from modelguard.types.findings import Missing
-from modelguard.types.weights import Comparison
+from modelguard.types.weights import ActivationComparison, Comparison
 
 Result = tuple[int, str]
 
@@ -27,7 +28,7 @@ Result = tuple[int, str]
 def compare_two(options: argparse.Namespace) -> Result:
     """`modelguard compare`."""
     if REGISTRY in (options.left[: len(REGISTRY)], options.right[: len(REGISTRY)]):
-        return _compared(by_sketch(options), options, {})
+        return _compared(by_sketch(options), options, _document(held_by_registry(options)) if options.activations else {})
     with shown(quiet=options.quiet) as progress:
         reach = Reach(repo=options.repo, offline=options.offline, max_download=options.max_download, progress=progress)
         left_folder, left = open_reference(options.left, reach)
@@ -48,8 +49,12 @@ def compare_two(options: argparse.Namespace) -> Result:
             extent = Extent(layers=options.layers, progress=progress)
             run = partial(run_both, left, left_folder, right_folder, right, extent)
             ran = attempt(run, what="running both models on the probes")
-        more["activations"] = {"unknown": ran.why} if isinstance(ran, Missing) else asdict(ran)
+        more = _document(ran)
     return _compared(compared, options, more)
+
+
+def _document(ran: ActivationComparison | Missing) -> dict[str, object]:
+    return {"activations": {"unknown": ran.why} if isinstance(ran, Missing) else asdict(ran)}
 
 
 def _compared(compared: Comparison, options: argparse.Namespace, more: dict[str, object]) -> Result:
