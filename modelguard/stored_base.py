@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 from modelguard.activations.against_stored import compare_with_stored
 from modelguard.activations.extent import Extent
 from modelguard.attempt import attempt
+from modelguard.blobs.base import Folder
 from modelguard.checkpoints.base import Checkpoint
-from modelguard.known_models import stored_behaviour
+from modelguard.known_models import Place, stored_behaviour
 from modelguard.types.changes import Declaration
 from modelguard.types.findings import Absence, Missing
 from modelguard.types.weights import ActivationComparison
-from modelguard.world import World
+
+
+class Reached(Protocol):
+    """What of the world is reached for here."""
+
+    @property
+    def registry(self) -> Place | None: ...
+    @property
+    def headers_only(self) -> bool: ...
+    def folder(self, directory: str) -> Folder:
+        """A directory of the head."""
+        ...
 
 
 def by_registry(
-    checkpoint: Checkpoint | Missing, directory: str, declaration: Declaration | Missing, world: World, extent: Extent, without: Missing
+    checkpoint: Checkpoint | Missing, directory: str, declaration: Declaration | Missing, world: Reached, extent: Extent, without: Missing
 ) -> ActivationComparison | Missing:
     """The comparison with the stored activations of the one declared base; `without` says why its weights are not at hand.
 

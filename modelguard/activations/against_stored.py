@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from modelguard.activations.comparison import CONTROL_LOG10_P, hold, installed
 from modelguard.activations.extent import WHOLE, Extent
-from modelguard.activations.next_tokens import agreement
 from modelguard.activations.stored import (
     NOT_INSTALLED,
     described,
@@ -22,6 +18,7 @@ from modelguard.activations.stored import (
     trace_of,
 )
 from modelguard.activations.streaming import run
+from modelguard.activations.support import gram_cosine, next_agreement, statistics_cosine
 from modelguard.blobs.base import Folder
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.types.activations import ActivationFingerprint
@@ -29,8 +26,6 @@ from modelguard.types.findings import Missing
 from modelguard.types.weights import ActivationComparison, ActivationLayer
 
 CONTROL = "the stored network with its weight matrices rounded to 4 bits, as measured when the fingerprint was made"
-
-Floats = NDArray[np.floating]
 
 
 def compare_with_stored(
@@ -74,8 +69,7 @@ def held(left: ActivationFingerprint, right: ActivationFingerprint) -> Activatio
         return Missing("the activation fingerprints differ in method, architecture or probes, and do not compare")
     agreed = hold(trace_of(left, layers), trace_of(right, layers))
     control = right.control if len(layers) == right.kept else (0.0, 0.0, 0.0)
-    ours, theirs = next_of(left), next_of(right)
-    same, overlap = (None, None) if ours is None or theirs is None else agreement(ours, theirs)
+    same, overlap = next_agreement(next_of(left), next_of(right))
     return ActivationComparison(
         method=right.method,
         layers=tuple(_supported(shown, left, right, layer) for shown, layer in zip(agreed.layers, layers, strict=True)),
@@ -95,38 +89,16 @@ def held(left: ActivationFingerprint, right: ActivationFingerprint) -> Activatio
     )
 
 
-def gram_cosine(left: Floats, right: Floats) -> float | None:
-    """Cosine of two Gram matrices (n, n) without their diagonals, U-centred (debiased CKA; Székely and Rizzo 2014); None of nothing."""
-    ours, theirs = _centred(left), _centred(right)
-    return _cosine(ours, theirs)
-
-
 def _supported(shown: ActivationLayer, left: ActivationFingerprint, right: ActivationFingerprint, layer: int) -> ActivationLayer:
     """A layer's numbers under its own name, with those that have no null and support only."""
     sides = [trace_of(side, [layer]).statistics for side in (left, right)]
-    ours, theirs = (side[0].astype(np.float64) - side[0].astype(np.float64).mean(axis=0) for side in sides if side is not None)
+    ours, theirs = (side[0] for side in sides if side is not None)
     return replace(
         shown,
         name=f"layer {layer}",
         gram_cosine=gram_cosine(gram_of(left, layer), gram_of(right, layer)),
-        statistics_cosine=_cosine(ours, theirs),
+        statistics_cosine=statistics_cosine(ours, theirs),
     )
-
-
-def _centred(gram: Floats) -> NDArray[np.float64]:
-    """U-centred: rows and columns off the diagonal sum to zero."""
-    n = len(gram)
-    if n < 4:
-        return np.zeros((n, n))
-    sums = gram.sum(axis=0, dtype=np.float64) / (n - 2)  # (n,)
-    centred = gram - sums[:, None] - sums[None, :] + sums.sum() / (n - 1)
-    np.fill_diagonal(centred, 0.0)
-    return np.asarray(centred)
-
-
-def _cosine(left: Floats, right: Floats) -> float | None:
-    lengths = float(np.linalg.norm(left)) * float(np.linalg.norm(right))
-    return float((left * right).sum()) / lengths if lengths > 1e-12 else None
 
 
 def _form(made: ActivationFingerprint) -> tuple[object, ...]:

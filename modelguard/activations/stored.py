@@ -20,9 +20,10 @@ from modelguard.activations.extent import WHOLE, Extent
 from modelguard.activations.heads import MEASURES
 from modelguard.activations.network_settings import read_settings
 from modelguard.activations.networks import Architecture, design
-from modelguard.activations.next_tokens import TOP, NextTokens, next_tokens
+from modelguard.activations.next_tokens import TOP, NextTokens
 from modelguard.activations.probes import Probes, Tokens, drawn, encode, written
 from modelguard.activations.streaming import run
+from modelguard.activations.support import ANCHORS, after, anchors, gram
 from modelguard.activations.traces import MOST_ENTRIES, Trace
 from modelguard.blobs.base import Folder
 from modelguard.checkpoints.base import Checkpoint
@@ -30,7 +31,7 @@ from modelguard.types.activations import ActivationFingerprint
 from modelguard.types.findings import Missing
 
 VERSION = 1
-LAYERS, ANCHORS, AXES, UNITS, HEADS, COLUMNS, LEVELS = 40, 96, 128, 128, 64, 256, 127
+LAYERS, AXES, UNITS, HEADS, COLUMNS, LEVELS = 40, 128, 128, 64, 256, 127
 PREFIX = f"activation-fingerprint-{VERSION}:"
 PARAMETERS = (
     f":l{LAYERS}-t{ANCHORS}-a{AXES}-u{UNITS}-h{HEADS}-e{MOST_ENTRIES}-signs-shake256-c{COLUMNS}-m{MEASURES}-k{TOP}-f16-gram-i8"
@@ -92,7 +93,7 @@ def told(
 ) -> ActivationFingerprint:
     """A trace as a fingerprint, with those layers of it."""
     small = reduced(trace, layers)
-    after = _after(checkpoint, network, trace)
+    following = after(checkpoint, network, trace)
     ids = probes.inputs.get("input_ids", np.zeros((0, 0), np.int64))
     statistics = np.zeros((len(layers), small.patterns.shape[1], 0)) if small.statistics is None else small.statistics
     return ActivationFingerprint(
@@ -110,7 +111,7 @@ def told(
         groups=small.groups,
         columns=small.patterns.shape[2],
         measures=statistics.shape[2],
-        top=0 if after is None else after.ids.shape[1],
+        top=0 if following is None else following.ids.shape[1],
         control=control,
         ids=ids.astype("<u4").tobytes(),
         states=_halves(small.states),
@@ -118,8 +119,8 @@ def told(
         patterns=_halves(small.patterns),
         statistics=_halves(statistics),
         gram=b"".join(_gram(trace.states[layer]) for layer in layers),
-        next_ids=b"" if after is None else after.ids.astype("<u4").tobytes(),
-        next_logs=b"" if after is None else _halves(np.maximum(after.logs, -60000)),
+        next_ids=b"" if following is None else following.ids.astype("<u4").tobytes(),
+        next_logs=b"" if following is None else _halves(np.maximum(following.logs, -60000)),
     )
 
 
@@ -146,7 +147,7 @@ def kept_layers(depth: int) -> NDArray[np.int64]:
 
 def reduced(trace: Trace, layers: NDArray[np.int64]) -> Trace:
     """A trace at the fixed choice of tokens, axes, units and heads, its patterns projected; those layers of it."""
-    tokens, axes = _spread(trace.states.shape[1], ANCHORS), _spread(trace.states.shape[2], AXES)
+    tokens, axes = anchors(trace.states.shape[1]), _spread(trace.states.shape[2], AXES)
     units = _spread(trace.units.shape[2], UNITS)
     heads, groups = _heads(trace.patterns.shape[1], trace.groups)
     signs = _signs(trace.patterns.shape[2])
@@ -207,19 +208,10 @@ def stored_probes(made: ActivationFingerprint, network: Architecture) -> Probes 
     return written(Tokens(ids=ids, method=name))
 
 
-def _after(checkpoint: Checkpoint, network: Architecture, trace: Trace) -> NextTokens | None:
-    """What follows the anchors, where the network was run to its end and predicts anything."""
-    if trace.last is None:
-        return None
-    found = next_tokens(checkpoint, network, trace.last[_spread(len(trace.last), ANCHORS)])
-    return None if isinstance(found, Missing) else found
-
-
 def _gram(states: NDArray[np.floating]) -> bytes:
-    """The upper triangle of the cosines between the anchors' states, which have length 1, as int8."""
-    chosen = states[_spread(len(states), ANCHORS)].astype(np.float32)
-    cosines = (chosen @ chosen.T)[np.triu_indices(len(chosen), 1)]
-    levels: NDArray[np.int8] = np.rint(np.clip(cosines, -1, 1) * LEVELS).astype(np.int8)
+    """The upper triangle of the cosines between the anchors' states as int8."""
+    made = gram(states)
+    levels: NDArray[np.int8] = np.rint(made[np.triu_indices(len(made), 1)] * LEVELS).astype(np.int8)
     return levels.tobytes()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelguard.activations.against_stored import compare_with_stored, gram_cosine, held
+from modelguard.activations.against_stored import compare_with_stored, held
 from modelguard.activations.comparison import hold
 from modelguard.activations.extent import WHOLE, Extent
 from modelguard.activations.heads import MEASURES
@@ -18,7 +18,6 @@ from modelguard.activations.network_settings import FAMILIES
 from modelguard.activations.networks import Architecture
 from modelguard.activations.next_tokens import TOP
 from modelguard.activations.stored import (
-    ANCHORS,
     LAYERS,
     designed,
     fingerprint_activations,
@@ -28,6 +27,7 @@ from modelguard.activations.stored import (
     reveals,
     told,
 )
+from modelguard.activations.support import ANCHORS, gram_cosine
 from modelguard.activations.traces import MOST_AXES, MOST_ENTRIES, MOST_UNITS, Trace
 from modelguard.blobs.local import LocalFolder
 from modelguard.checkpoints.safetensors import open_safetensors
