@@ -1,4 +1,6 @@
-"""Time and peak memory of running networks on the probes, layer by layer. `python -m benchmarks.activations [MODEL]...`.
+"""Time and peak memory of running networks on the probes, layer by layer. `python -m benchmarks.activations [--stored] [MODEL]...`.
+
+With `--stored` it is the making of an activation fingerprint that is measured, control included, instead of a comparison.
 
 Checkpoints are llamas in bfloat16 whose files are sparse where the size alone matters (7B): what is read as zeros is still read,
 converted and multiplied. Each is run in a process of its own. Memory is held against the promise: twice the largest layer in float32,
@@ -67,10 +69,11 @@ def make(place: Path, sizes: dict[str, int]) -> None:
     (place / "part").unlink()
 
 
-def measured(place: Path, layers: int) -> None:
+def measured(place: Path, layers: int, *, stored: bool) -> None:
     """In a process of its own: one line of JSON."""
     from modelguard.activations.comparison import compare_activations
     from modelguard.activations.extent import Extent
+    from modelguard.activations.stored import fingerprint_activations
     from modelguard.blobs.local import LocalFolder
     from modelguard.checkpoints.safetensors import open_safetensors
 
@@ -83,28 +86,37 @@ def measured(place: Path, layers: int) -> None:
     folder = LocalFolder(place, "model")
     checkpoint = open_safetensors(folder.open("model.safetensors"))
     started = time.perf_counter()
-    result = compare_activations(checkpoint, checkpoint, folder, folder, Extent(layers=layers, progress=shown))
-    told = {"layers": len(getattr(result, "layers", ())), "why": getattr(result, "why", ""), "read": read}
+    extent = Extent(layers=layers, progress=shown)
+    if stored:
+        made = fingerprint_activations(checkpoint, folder, extent)
+        told = {"layers": getattr(made, "depth", 0), "why": getattr(made, "why", ""), "read": read, "bytes": getattr(made, "nbytes", 0)}
+    else:
+        result = compare_activations(checkpoint, checkpoint, folder, folder, extent)
+        told = {"layers": len(getattr(result, "layers", ())), "why": getattr(result, "why", ""), "read": read}
     print(json.dumps(told | {"seconds": time.perf_counter() - started, "mib": peak()}))
 
 
 def main() -> None:
-    print("| model | file | layers run | read | seconds | peak MiB | promised MiB |\n|---|---|---|---|---|---|---|")
-    for name, (sizes, layers) in ((name, MODELS[name]) for name in (sys.argv[1:] or MODELS)):
+    stored = ["--stored"] if "--stored" in sys.argv else []
+    names = [name for name in sys.argv[1:] if name not in stored] or list(MODELS)
+    more = (" fingerprint |", "---|") if stored else ("", "")
+    print(f"| model | file | layers run | read | seconds | peak MiB | promised MiB |{more[0]}\n|---|---|---|---|---|---|---|{more[1]}")
+    for name, (sizes, layers) in ((name, MODELS[name]) for name in names):
         with tempfile.TemporaryDirectory() as directory:
             place = Path(directory) / "model"
             make(place, sizes)
-            command = [sys.executable, "-m", "benchmarks.activations", "--one", str(place), str(layers)]
+            command = [sys.executable, "-m", "benchmarks.activations", "--one", str(place), str(layers), *stored]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             told, size = json.loads(done.stdout.splitlines()[-1]), (place / "model.safetensors").stat().st_size
             width, inner = sizes["hidden_size"], sizes["intermediate_size"]
             promised = (2 * 4 * (4 * width * width + 3 * width * inner) + 4 * width * TOKENS + ROOM) >> 20
             figures = f"{told['layers']} | {told['read'] / 2**20:,.0f} MiB | {told['seconds']:.1f} | {told['mib']:,.0f} | {promised:,}"
-            print(f"| {name} | {size / 2**20:,.0f} MiB | {figures} |{told['why']}", flush=True)
+            kept = f" {told['bytes'] / 1e6:.2f} MB |" if stored else ""
+            print(f"| {name} | {size / 2**20:,.0f} MiB | {figures} |{kept}{told['why']}", flush=True)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
-        measured(Path(sys.argv[2]), int(sys.argv[3]))
+        measured(Path(sys.argv[2]), int(sys.argv[3]), stored="--stored" in sys.argv)
     else:
         main()

@@ -235,6 +235,9 @@ def _registry_of_checkpoints(operations: argparse._SubParsersAction[_Parser]) ->
     add.add_argument("--reference", metavar="REF", help="where its weights can be had (default: CKPT where that is hf:…)")
     add.add_argument("--independent", action="store_true", help="known to be independent of the models under audit: may be a control")
     add.add_argument("--replace", action="store_true", help="replace the entry of that name")
+    stored = "also run the model on probe texts and keep what it does (up to 4 MB), to hold checkpoints against it without its weights"
+    add.add_argument("--activations", action="store_true", help=stored)
+    add.add_argument("--layers", type=_count, default=0, metavar="K", help="with --activations: run only the first K layers")
     text = "Looks a checkpoint up. Exits 0 whatever is found, 2 where nothing could be held against it."
     search = operations.add_parser("search", help="find a checkpoint's relatives", description=text)
     search.add_argument("checkpoint", metavar="CKPT", help="the checkpoint in question")

@@ -188,16 +188,19 @@ class _Collector:
             return Missing("activations are switched off", kind=Absence.INAPPLICABLE)
         if self._unread is not None and self._world.activations == "auto":
             return self._unread
-        sides = self._sides
-        if isinstance(sides, Missing):
-            return sides
-        from modelguard.activations.comparison import compare_activations
         from modelguard.activations.extent import AUTOMATIC_BYTES, Extent
+
+        sides = self._sides
+        extent = Extent(budget=AUTOMATIC_BYTES if self._world.activations == "auto" else 0, progress=self._world.progress)
+        if isinstance(sides, Missing):
+            from modelguard.stored_base import by_registry
+
+            return by_registry(self._opened, self._directory, self.declaration, self._world, extent, sides)
+        from modelguard.activations.comparison import compare_activations
 
         opened, bases = sides
         if len(bases) > 1:
             return Missing("several bases are declared: none of them alone must behave like the model", kind=Absence.INAPPLICABLE)
-        extent = Extent(budget=AUTOMATIC_BYTES if self._world.activations == "auto" else 0, progress=self._world.progress)
         (folder, base), own = bases[0], self._world.folder(self._directory)
         result = attempt(lambda: compare_activations(opened, base, own, folder, extent), what="running both models on the probes")
         # models that cannot be run say nothing against the weights, which were read: not run is not broken

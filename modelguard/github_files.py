@@ -14,7 +14,6 @@ from modelguard.errors import BadRequest, CannotFetch
 from modelguard.github.api import Api, Destination, Json, Meaning, Refused
 
 MAX_BYTES = 1 << 20
-MAX_REPOSITORIES = 5_000
 PLACE = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)//(?P<path>[^@\s]+)@(?P<ref>[\w./-]+)", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 Value = TypeVar("Value")

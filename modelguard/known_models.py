@@ -22,6 +22,7 @@ from modelguard.sketches.comparison import compare_sketches
 from modelguard.sketches.kinship import SECOND, UNDECLARED, kinship
 from modelguard.sketches.search import search
 from modelguard.sketches.sketch import fingerprint
+from modelguard.types.activations import ActivationFingerprint
 from modelguard.types.changes import BaseReference, TreeEntry
 from modelguard.types.findings import Missing
 from modelguard.types.registry import Candidate, Entry, Fingerprint, Hit, Kinship, Search
@@ -185,6 +186,16 @@ def by_name(store: Store, name: str) -> Entry:
 def _references(entries: Sequence[Entry]) -> dict[str, str]:
     """Where the weights of public entries can be had."""
     return {entry.shown: entry.reference for entry in entries if entry.reference and not entry.private}
+
+
+def stored_behaviour(place: Place, base: BaseReference) -> tuple[str, ActivationFingerprint] | Missing:
+    """What a declared base does on the probes, as the registry that policy or the operator names has it, and what the entry is called."""
+    with opened(place) as store:
+        for entry in _entries_of(store, [base]):
+            made = store.activations(entry.name)
+            if made is not None:
+                return entry.shown, made
+        return Missing(f"{store.where}: holds no activation fingerprint of {base.text[:80]!a}", advice="registry add --activations")
 
 
 def _named(store: Store, declared: Sequence[BaseReference], method: str) -> list[tuple[str, Fingerprint]]:

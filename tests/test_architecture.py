@@ -58,6 +58,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "facts",
         "declared_bases",
         "stated_identity",
+        "stored_base",
     ),
     ("pipeline",),
     (

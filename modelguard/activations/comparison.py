@@ -11,7 +11,7 @@ veto only.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from modelguard.activations.network_settings import read_settings
 from modelguard.activations.networks import Architecture, design
 from modelguard.activations.probes import Probes, drawn, encode, written
 from modelguard.activations.streaming import run
+from modelguard.activations.support import after, next_agreement, supported
 from modelguard.activations.traces import Array, Trace
 from modelguard.blobs.base import Folder
 from modelguard.checkpoints.base import Checkpoint
@@ -56,16 +57,19 @@ def compare_activations(
     first, second = designs
     probes, depth = _probes(right_folder, first, second), extent.depth(second)
     advance = extent.counting([(second, right), (first, left), (second, right)], depth)
-    base = run(right, second, probes, depth=depth, advance=advance)
+    base = run(right, second, probes, depth=depth, advance=advance, telling=True)
     if isinstance(base, Missing):
         return base
-    trace = run(left, first, probes, depth=depth, advance=advance)
+    trace = run(left, first, probes, depth=depth, advance=advance, telling=True)
     if isinstance(trace, Missing):
         return trace
     rounded = run(right, second, probes, depth=depth, bits=CONTROL_BITS, advance=advance)
     control = None if isinstance(rounded, Missing) else hold(rounded, base)
     notes = (*first.notes, *second.notes, *extent.notes(second))
-    return _comparison(hold(trace, base), control, probes, notes)
+    agreed = hold(trace, base)
+    same, overlap = next_agreement(after(left, first, trace), after(right, second, base))
+    made = _comparison(replace(agreed, layers=supported(agreed.layers, trace, base)), control, probes, notes)
+    return replace(made, next_token_agreement=same, next_token_overlap=overlap)
 
 
 def hold(left: Trace, right: Trace) -> Agreement:

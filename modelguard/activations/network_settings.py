@@ -98,6 +98,7 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rope_scaling: Rope | UnsetType | None = UNSET
     rope_parameters: Rope | UnsetType | None = UNSET
     attn_logit_softcapping: Real = UNSET
+    final_logit_softcapping: Real = UNSET
     query_pre_attn_scalar: Annotated[int, Meta(ge=1, le=1 << 20)] | UnsetType = UNSET
     hidden_act: Activation | UnsetType = UNSET
     hidden_activation: Activation | UnsetType | None = UNSET
@@ -107,6 +108,7 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     qkv_bias: Flag = UNSET
     attention_bias: Flag = UNSET
     mlp_bias: Flag = UNSET
+    tie_word_embeddings: Flag = UNSET
     use_parallel_residual: Flag = UNSET
     use_sliding_window: Flag = UNSET
     scale_attn_weights: Flag = UNSET

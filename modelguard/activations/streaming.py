@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelguard.activations.heads import head_statistics
 from modelguard.activations.networks import REFUSALS, Architecture, align, quiet, skeleton
+from modelguard.activations.next_tokens import DECODERS
 from modelguard.activations.probes import Probes
 from modelguard.activations.traces import MOST_UNITS, Half, Trace, content, states
 from modelguard.checkpoints.base import Checkpoint
@@ -73,11 +75,13 @@ class _Source:
 
 
 class _Recorder:
-    """What the layers did, reduced; raises _Enough behind the last wanted one."""
+    """What the layers did, reduced; raises _Enough behind the last wanted one, unless the network's own end is wanted too."""
 
-    def __init__(self, architecture: Architecture, depth: int) -> None:
-        self._architecture, self._depth = architecture, depth
+    def __init__(self, architecture: Architecture, depth: int, *, telling: bool) -> None:
+        self._architecture, self._depth, self._telling = architecture, depth, telling
+        self._through = telling and depth == architecture.layers and architecture.family in DECODERS
         self._pattern: Half | None = None
+        self._statistics: Half | None = None
         self._last: Any = None
         self._done = 0
         self._kept: dict[str, Half] = {}
@@ -90,6 +94,7 @@ class _Recorder:
         for part in out if isinstance(out, tuple) else ():
             if isinstance(part, torch.Tensor) and part.ndim == 4 and part.shape[1] == heads and part.shape[2] == part.shape[3]:
                 self._pattern = content(_floats(part))
+                self._statistics = head_statistics(_floats(part)) if self._telling else None
         into = given[0] if given and isinstance(given[0], torch.Tensor) else None
         narrow = isinstance(out, torch.Tensor) and out.ndim >= 2 and out.shape[-1] == self._architecture.width
         if into is not None and narrow and into.shape[-1] == self._architecture.units:
@@ -100,11 +105,13 @@ class _Recorder:
         self._keep("states", states(_floats(out[0] if isinstance(out, tuple) else out)))
         if self._pattern is not None:
             self._keep("patterns", self._pattern)
+        if self._statistics is not None:
+            self._keep("statistics", self._statistics)
         if self._last is not None:
             self._keep("units", states(_floats(self._last), MOST_UNITS))
-        self._pattern = self._last = None
+        self._pattern = self._last = self._statistics = None
         self._done += 1
-        if self._done == self._depth:
+        if self._done == self._depth and not self._through:
             raise _Enough
 
     def _keep(self, what: str, made: Half) -> None:
@@ -113,32 +120,57 @@ class _Recorder:
             self._kept[what] = np.full((self._depth, *made.shape), np.nan, dtype=np.float16)
         self._kept[what][self._done] = made
 
-    def trace(self, ref: str) -> Trace | Missing:
+    def trace(self, ref: str, out: Any = None) -> Trace | Missing:
+        """The trace; `out` is what the network gave where it was run to its end."""
         if "patterns" not in self._kept:
             return Missing(f"{ref}: not one attention of the network shows its patterns")
         whole = self._kept["states"]
         units = self._kept.get("units", np.zeros((*whole.shape[:2], 0), np.float16))
-        made = Trace(states=whole, patterns=self._kept["patterns"], units=units, groups=self._architecture.groups)
+        made = Trace(
+            states=whole,
+            patterns=self._kept["patterns"],
+            units=units,
+            groups=self._architecture.groups,
+            statistics=self._kept.get("statistics"),
+            last=None if out is None else _floats(out.last_hidden_state).reshape(-1, self._architecture.width),
+        )
         return made if made.finite else Missing(f"{ref}: hidden states on the probes are not finite numbers")
+
+    @property
+    def ended(self) -> bool:
+        return self._through and self._done == self._depth
 
 
 def run(
-    checkpoint: Checkpoint, architecture: Architecture, probes: Probes, *, depth: int, bits: int = 0, advance: Advance = lambda _count: None
+    checkpoint: Checkpoint,
+    architecture: Architecture,
+    probes: Probes,
+    *,
+    depth: int,
+    bits: int = 0,
+    advance: Advance = lambda _count: None,
+    telling: bool = False,
 ) -> Trace | Missing:
-    """Runs the first `depth` layers on the probes, weight matrices rounded to `bits` bits if any; or what stands in the way."""
+    """Runs the first `depth` layers on the probes, weight matrices rounded to `bits` bits if any; or what stands in the way.
+
+    `telling` asks for the heads' statistics too, and for a decoder's end where all layers are run.
+    """
     import torch
 
     names = align(architecture.needed(depth), checkpoint)
     if isinstance(names, Missing):
         return names
     _map_large_arrays()
-    recorder = _Recorder(architecture, depth)
+    recorder = _Recorder(architecture, depth, telling=telling)
     source = _Source(checkpoint, names, lambda tensor: _round(tensor, bits), advance)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         with quiet(), torch.inference_mode():
             network = _prepared(architecture, source, recorder, device)
-            network(**{name: torch.from_numpy(array).to(device) for name, array in probes.inputs.items()}, **_settings(architecture))
+            inputs = {name: torch.from_numpy(array).to(device) for name, array in probes.inputs.items()}
+            out = network(**inputs, **_settings(architecture))
+            if recorder.ended:
+                return recorder.trace(checkpoint.ref, out)
     except _Enough:
         return recorder.trace(checkpoint.ref)
     except REFUSALS as error:

@@ -26,17 +26,21 @@ class Trace:
     so that the few tokens with huge states do not speak for all. `patterns` (layers, heads, entries): attention of each head in
     every text, without the head's mean over texts, which is what it does by position alone. `units` (layers, tokens, units): what
     goes into the last matrix of each MLP, treated like the states; no units where there is no one MLP a layer. `groups`: how many
-    groups of heads share keys and values (as many as heads where none do).
+    groups of heads share keys and values (as many as heads where none do). Only where it was asked for: `statistics` (layers, heads,
+    measures), see `heads`; and `last` (tokens, width), the hidden states behind the last norm, of decoders that were run to their end.
     """
 
     states: Array
     patterns: Array
     units: Array
     groups: int
+    statistics: Array | None = None
+    last: NDArray[np.float32] | None = None
 
     @property
     def finite(self) -> bool:
-        return all(bool(np.isfinite(array).all()) for array in (self.states, self.patterns, self.units))
+        arrays = (self.states, self.patterns, self.units, self.statistics, self.last)
+        return all(bool(np.isfinite(array).all()) for array in arrays if array is not None)
 
 
 def states(hidden: NDArray[np.float32], most: int = MOST_AXES) -> Half:

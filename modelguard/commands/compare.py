@@ -11,6 +11,7 @@ from modelguard.activations.extent import Extent
 from modelguard.attempt import attempt
 from modelguard.commands.inputs import colour, width
 from modelguard.commands.registry import by_sketch
+from modelguard.commands.stored_activations import held_by_registry
 from modelguard.errors import ExitCode
 from modelguard.exhibits import compared as pictures
 from modelguard.exhibits import ran as pictures_of_run
@@ -28,7 +29,7 @@ Result = tuple[int, str]
 def compare_two(options: argparse.Namespace) -> Result:
     """`modelguard compare`."""
     if REGISTRY in (options.left[: len(REGISTRY)], options.right[: len(REGISTRY)]):
-        return _compared(by_sketch(options), options)
+        return _compared(by_sketch(options), options, held_by_registry(options) if options.activations else None)
     with shown(quiet=options.quiet) as progress:
         reach = Reach(repo=options.repo, offline=options.offline, max_download=options.max_download, progress=progress)
         left_folder, left = open_reference(options.left, reach)

@@ -8,9 +8,11 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from modelguard.activations.stored import reveals as shows
 from modelguard.adapted import SIGN
 from modelguard.blobs.base import read_small
 from modelguard.blobs.local import LocalBlob
+from modelguard.commands.stored_activations import made_for_registry
 from modelguard.errors import BadRequest, CannotPost, CannotRead, ExitCode
 from modelguard.facts import facts
 from modelguard.fingerprint.compare import ALPHA
@@ -45,7 +47,7 @@ def by_sketch(options: argparse.Namespace) -> Comparison:
 
 
 def _add(options: argparse.Namespace) -> str:
-    _, checkpoint = open_reference(options.checkpoint, _reach(options))
+    folder, checkpoint = open_reference(options.checkpoint, _reach(options))
     facts(checkpoint)
     made = fingerprint(checkpoint, _secret(options))
     if not made.blocks:
@@ -53,18 +55,24 @@ def _add(options: argparse.Namespace) -> str:
     public = options.checkpoint.startswith("hf:") and SIGN not in options.checkpoint
     reference = options.reference if options.reference is not None else options.checkpoint if public else ""
     name = options.name or options.checkpoint
-    entry = Entry(name=name, alias=options.alias, reference=reference, independent=options.independent, fingerprint=made)
+    network = made_for_registry(options, folder, checkpoint)
+    about = {"alias": options.alias, "reference": reference, "independent": options.independent}
+    entry = Entry(name=name, fingerprint=made, activations=network, **about)
     with _opened(options, create=True) as store:
         store.add([entry], replacing=options.replace)
         where = store.where
     if options.format == "json":
-        return json_v1.dumps({"schema": SCHEMA, "registry": where, "added": _entry(entry), "reveals": reveals(made)})
-    return terminal(f"{where}: added {entry.shown}") + "\n" + terminal(f"its fingerprint {reveals(made)}") + "\n"
+        also = {} if network is None else {"activations": network.method, "bytes": network.nbytes, "reveals_activations": shows(network)}
+        return json_v1.dumps({"schema": SCHEMA, "registry": where, "added": _entry(entry), "reveals": reveals(made), **also})
+    lines = [f"{where}: added {entry.shown}", f"its fingerprint {reveals(made)}"]
+    lines += [] if network is None else [f"its activation fingerprint ({network.nbytes:,} bytes) {shows(network)}"]
+    return "".join(f"{terminal(line)}\n" for line in lines)
 
 
 def _list(options: argparse.Namespace) -> str:
     with _opened(options) as store:
-        entries = [_entry(entry) for entry in store.entries()]
+        behaving = store.with_activations()
+        entries = [_entry(entry) | {"activations": entry.name in behaving} for entry in store.entries()]
         where = store.where
     if options.format == "json":
         return json_v1.dumps({"schema": SCHEMA, "registry": where, "entries": entries})
@@ -72,6 +80,7 @@ def _list(options: argparse.Namespace) -> str:
         f"{entry['name']}: {entry['parameters']:,} parameters, {entry['layers']} layers of {entry['shape'] or 'no known shape'}"
         + (", private" if entry["private"] else "")
         + (", independent" if entry["independent"] else "")
+        + (", with activations" if entry["activations"] else "")
         for entry in entries
     ]
     return "".join(f"{terminal(line)}\n" for line in (*lines, f"{where}: {len(entries)} {_models(len(entries))}"))
@@ -97,7 +106,7 @@ def _search(options: argparse.Namespace) -> str:
 
 def _export(options: argparse.Namespace) -> str:
     with _opened(options) as store:
-        lines = written(store.entries(), names=options.private_names)
+        lines = written(store.entries(), names=options.private_names, activations=store.activations)
         if options.file is None:
             return "".join(lines)
         try:

@@ -9,13 +9,17 @@ from dataclasses import replace
 from typing import Protocol
 
 from modelguard.errors import BadRequest, Malformed
+from modelguard.registry.activation_codec import ActivationRow, pack_activations, unpack_activations
 from modelguard.registry.codec import Row, pack, unpack
+from modelguard.types.activations import ActivationFingerprint
 from modelguard.types.registry import Entry
 
-SCHEMA = 1  # version of the table; another number is refused, not guessed at
+SCHEMA = 2  # version of the tables; a larger number is refused, not guessed at
+FIRST = 1  # without activations; still read, and brought to SCHEMA by whoever adds to it
 PAGE = 64  # entries read at a time: no lock is held between two pages
 COLUMNS = ("name", "shown", "method", "shape", "words", "payload", "digest")
-_LISTED = ", ".join(COLUMNS)
+ACTIVATION_COLUMNS = ("name", "method", "words", "payload", "digest")
+_LISTED, _ACTIVATIONS = ", ".join(COLUMNS), ", ".join(ACTIVATION_COLUMNS)
 
 
 class Store(Protocol):
@@ -35,7 +39,15 @@ class Store(Protocol):
         ...
 
     def entries(self, *, method: str = "", shape: str = "") -> Iterator[Entry]:
-        """All entries, or those of one method and shape. Raises Malformed for an entry that is damaged."""
+        """All entries, or those of one method and shape, without activations. Raises Malformed for an entry that is damaged."""
+        ...
+
+    def activations(self, name: str) -> ActivationFingerprint | None:
+        """The activation fingerprint of the entry of that name or alias, if it has one. Raises Malformed."""
+        ...
+
+    def with_activations(self) -> frozenset[str]:
+        """The names of the entries that have an activation fingerprint."""
         ...
 
     def count(self) -> int: ...
@@ -63,9 +75,10 @@ class Cursor(Protocol):
 
 
 class Table(ABC):
-    """The operations over one table. A database says how to run a statement and how to hold a transaction."""
+    """The operations over the tables. A database says how to run a statement and how to hold a transaction."""
 
     where: str
+    version: int
 
     @abstractmethod
     def _run(self, statement: str, values: Sequence[object] = ()) -> Cursor:
@@ -80,6 +93,7 @@ class Table(ABC):
             count = 0
             for entry in entries:
                 self._put(pack(entry), replacing=replacing)
+                self._put_activations(entry)
                 count += 1
         return count
 
@@ -97,18 +111,31 @@ class Table(ABC):
             yield from (unpack(row, self.where) for row in rows)
             last = rows[-1].name
 
+    def activations(self, name: str) -> ActivationFingerprint | None:
+        entry = self.get(name)
+        if entry is None or self.version < SCHEMA:
+            return None
+        records = self._run(f"SELECT {_ACTIVATIONS} FROM activations WHERE name = ?", (entry.name,)).fetchall()
+        return unpack_activations(self._activation_row(records[0]), self.where) if records else None
+
+    def with_activations(self) -> frozenset[str]:
+        if self.version < SCHEMA:
+            return frozenset()
+        return frozenset(str(name) for (name,) in self._run("SELECT name FROM activations").fetchall())
+
     def count(self) -> int:
         counted = self._run("SELECT count(*) FROM entries").fetchall()[0][0]
         return counted if isinstance(counted, int) else 0
 
     def rename(self, name: str, alias: str) -> None:
         with self._transaction():
-            entry = self._known(name)
-            self._put(pack(replace(entry, alias=alias)), replacing=True)
+            self._put(pack(replace(self._known(name), alias=alias)), replacing=True)
 
     def remove(self, name: str) -> None:
         with self._transaction():
-            self._run("DELETE FROM entries WHERE name = ?", (self._known(name).name,))
+            known = self._known(name).name
+            self._forget_activations(known)
+            self._run("DELETE FROM entries WHERE name = ?", (known,))
 
     def _known(self, name: str) -> Entry:
         entry = self.get(name)
@@ -126,6 +153,29 @@ class Table(ABC):
         self._run("DELETE FROM entries WHERE name = ?", (row.name,))
         marks = ", ".join("?" * len(COLUMNS))
         self._run(f"INSERT INTO entries ({_LISTED}) VALUES ({marks})", tuple(getattr(row, column) for column in COLUMNS))
+
+    def _put_activations(self, entry: Entry) -> None:
+        """Those of an entry that was just added: what an entry of its name had before does not outlive it."""
+        self._forget_activations(entry.name)
+        if entry.activations is None:
+            return
+        if self.version < SCHEMA:
+            raise BadRequest(f"{self.where}: an older registry holds no activations", advice="add to it with `modelguard registry add`")
+        row = pack_activations(entry.name, entry.activations)
+        marks = ", ".join("?" * len(ACTIVATION_COLUMNS))
+        values = tuple(getattr(row, column) for column in ACTIVATION_COLUMNS)
+        self._run(f"INSERT INTO activations ({_ACTIVATIONS}) VALUES ({marks})", values)
+
+    def _forget_activations(self, name: str) -> None:
+        if self.version >= SCHEMA:
+            self._run("DELETE FROM activations WHERE name = ?", (name,))
+
+    def _activation_row(self, record: tuple[object, ...]) -> ActivationRow:
+        name, method, words, payload, digest = record
+        texts = (name, method, words, digest)
+        if not all(isinstance(text, str) for text in texts) or not isinstance(payload, bytes):
+            raise Malformed(f"{self.where}: a row holds no activations", advice="restore the registry from an export")
+        return ActivationRow(name=str(name), method=str(method), words=str(words), payload=payload, digest=str(digest))
 
     def _rows(self, clause: str, values: Sequence[object]) -> list[Row]:
         return [self._row(record) for record in self._run(f"SELECT {_LISTED} FROM entries {clause}", values).fetchall()]

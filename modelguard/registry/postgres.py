@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from modelguard.errors import BadRequest, CannotFetch, CannotRead, Malformed, ModelguardError
-from modelguard.registry.base import SCHEMA, Cursor, Table
+from modelguard.registry.base import FIRST, SCHEMA, Cursor, Table
 
 if TYPE_CHECKING:
     import psycopg
@@ -22,6 +22,9 @@ TABLES = (
     f"CREATE TABLE IF NOT EXISTS {SPACE}.version (version INTEGER NOT NULL)",
     f'CREATE TABLE IF NOT EXISTS {SPACE}.entries (name TEXT COLLATE "C" PRIMARY KEY, shown TEXT NOT NULL UNIQUE, method TEXT NOT NULL, '
     "shape TEXT NOT NULL, words TEXT NOT NULL, payload BYTEA NOT NULL, digest TEXT NOT NULL)",
+    f'CREATE TABLE IF NOT EXISTS {SPACE}.activations (name TEXT COLLATE "C" PRIMARY KEY, method TEXT NOT NULL, words TEXT NOT NULL, '
+    "payload BYTEA NOT NULL, digest TEXT NOT NULL)",
+    f"UPDATE {SPACE}.version SET version = {SCHEMA} WHERE version = {FIRST}",
     f"INSERT INTO {SPACE}.version SELECT {SCHEMA} WHERE NOT EXISTS (SELECT 1 FROM {SPACE}.version)",
 )
 
@@ -29,8 +32,8 @@ TABLES = (
 class PostgresStore(Table):
     """A connection to a registry. `modelguard.registry.base.Store` is the contract."""
 
-    def __init__(self, where: str, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
-        self.where = where
+    def __init__(self, where: str, connection: psycopg.Connection[tuple[Any, ...]], version: int) -> None:
+        self.where, self.version = where, version
         self._connection = connection
 
     def close(self) -> None:
@@ -54,14 +57,15 @@ def open_postgres(url: str, *, create: bool = False) -> PostgresStore:
     with _translated(where):
         connection = psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS, options=f"-c search_path={SPACE}")
     try:
-        _prepare(connection, where, create=create)
+        version = _prepare(connection, where, create=create)
     except ModelguardError:
         connection.close()
         raise
-    return PostgresStore(where, connection)
+    return PostgresStore(where, connection, version)
 
 
-def _prepare(connection: psycopg.Connection[tuple[Any, ...]], where: str, *, create: bool) -> None:
+def _prepare(connection: psycopg.Connection[tuple[Any, ...]], where: str, *, create: bool) -> int:
+    """Makes the tables, or brings those of an earlier version to today's, where `create` says so; the version that is there."""
     with _translated(where):
         if create:
             with _transaction(where, connection):
@@ -71,9 +75,10 @@ def _prepare(connection: psycopg.Connection[tuple[Any, ...]], where: str, *, cre
         if known[0][0] is None:
             raise CannotFetch(f"{where}: no registry in this database", advice="make one with `modelguard registry add`")
         versions = [version for (version,) in connection.execute("SELECT version FROM version").fetchall()]
-    if versions != [SCHEMA]:
+    if versions not in ([FIRST], [SCHEMA]):
         newer = f"written by a newer modelguard (schema {max(versions, default=0)}, this one knows {SCHEMA})"
         raise Malformed(f"{where}: {newer}", advice="update modelguard")
+    return int(versions[0])
 
 
 @contextmanager

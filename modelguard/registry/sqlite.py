@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from modelguard.errors import BadRequest, CannotFetch, Malformed, ModelguardError
-from modelguard.registry.base import SCHEMA, Cursor, Table
+from modelguard.registry.base import FIRST, SCHEMA, Cursor, Table
 from modelguard.registry.codec import MAX_PAYLOAD
 
 MAGIC = b"SQLite format 3\0"
@@ -26,6 +26,11 @@ CREATE = (
     "CREATE TABLE entries (name TEXT PRIMARY KEY NOT NULL, shown TEXT NOT NULL UNIQUE, method TEXT NOT NULL, shape TEXT NOT NULL, "
     "words TEXT NOT NULL, payload BLOB NOT NULL, digest TEXT NOT NULL)"
 )
+CREATE_ACTIVATIONS = (
+    "CREATE TABLE activations (name TEXT PRIMARY KEY NOT NULL, method TEXT NOT NULL, words TEXT NOT NULL, payload BLOB NOT NULL, "
+    "digest TEXT NOT NULL)"
+)
+TABLES = {1: [("table", CREATE)], 2: [("table", CREATE), ("table", CREATE_ACTIVATIONS)]}  # by version of the schema
 BUSY_SECONDS = 30.0
 MAX_FILE = 8 << 30
 _LIMITS = {
@@ -43,8 +48,8 @@ _ADVICE = "restore it from a copy or an export; it was not changed"
 class SqliteStore(Table):
     """An open registry file. `modelguard.registry.base.Store` is the contract."""
 
-    def __init__(self, where: str, connection: sqlite3.Connection) -> None:
-        self.where = where
+    def __init__(self, where: str, connection: sqlite3.Connection, version: int) -> None:
+        self.where, self.version = where, version
         self._connection = connection
 
     def close(self) -> None:
@@ -72,11 +77,11 @@ def open_sqlite(path: Path, where: str, *, create: bool = False, foreign: bool =
     with _translated(where):
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_SECONDS)
     try:
-        _prepare(connection, where, create=create, foreign=foreign)
+        version = _prepare(connection, where, create=create, foreign=foreign)
     except ModelguardError:
         connection.close()
         raise
-    return SqliteStore(where, connection)
+    return SqliteStore(where, connection, version)
 
 
 def _whole(path: Path, where: str) -> None:
@@ -96,8 +101,8 @@ def _whole(path: Path, where: str) -> None:
         raise Malformed(f"{where}: {size} bytes, cut short: its header tells of {pages} pages", advice=_ADVICE)
 
 
-def _prepare(connection: sqlite3.Connection, where: str, *, create: bool, foreign: bool) -> None:
-    """Bounds what a file can do to us, and makes sure that its schema is ours."""
+def _prepare(connection: sqlite3.Connection, where: str, *, create: bool, foreign: bool) -> int:
+    """Bounds what a file can do to us, makes sure that its schema is ours, and brings it to today's where `create` says so; its version."""
     with _translated(where):
         for limit, value in _LIMITS.items():
             connection.setlimit(limit, value)
@@ -107,15 +112,19 @@ def _prepare(connection: sqlite3.Connection, where: str, *, create: bool, foreig
             with _transaction(where, connection):
                 if _schema(connection) == (0, 0, []):
                     connection.execute(CREATE)
-                    connection.execute(f"PRAGMA user_version = {SCHEMA}")
                     connection.execute(f"PRAGMA application_id = {APPLICATION}")
+                    connection.execute(f"PRAGMA user_version = {FIRST}")
+                if _schema(connection) == (APPLICATION, FIRST, TABLES[FIRST]):
+                    connection.execute(CREATE_ACTIVATIONS)
+                    connection.execute(f"PRAGMA user_version = {SCHEMA}")
         application, version, tables = _schema(connection)
     if application != APPLICATION:
         raise Malformed(f"{where}: an SQLite database, but no registry", advice="check --registry")
     if version > SCHEMA:
         raise Malformed(f"{where}: written by a newer modelguard (schema {version}, this one knows {SCHEMA})", advice="update modelguard")
-    if version != SCHEMA or tables != [("table", CREATE)]:
+    if tables != TABLES.get(version):
         raise Malformed(f"{where}: its schema is not a registry's", advice=_ADVICE)
+    return version
 
 
 def _schema(connection: sqlite3.Connection) -> tuple[int, int, list[tuple[str, str]]]:

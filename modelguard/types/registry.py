@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from modelguard.types.activations import ActivationFingerprint
 from modelguard.types.weights import Cost
 
 
@@ -57,7 +58,8 @@ class Entry:
     """A known model. Where an alias is set the entry is private, and every output names it by the alias.
 
     `reference` says where its weights can be had ("" where they cannot); `independent` marks a model that is known to be
-    independent of those under audit, so that it may serve as a control.
+    independent of those under audit, so that it may serve as a control. `activations` is what its network does on the probes: it is
+    given when an entry is added, and read by name only, because a search reads thousands of entries.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Entry:
     alias: str = ""
     reference: str = ""
     independent: bool = False
+    activations: ActivationFingerprint | None = field(default=None, repr=False)
 
     @property
     def private(self) -> bool:

@@ -204,6 +204,8 @@ class ActivationLayer:
     best_head_cosine: float | None = None  # of each head with any head of the other side's same layer
     units_fixed: int = 0  # of the MLP's units that were looked at, `units_n`
     units_n: int = 0
+    gram_cosine: float | None = None  # of the Gram matrices of hidden states, debiased; a rotation leaves it alone
+    statistics_cosine: float | None = None  # of the heads' statistics, without the layer's mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,4 +224,6 @@ class ActivationComparison:
     control_log10_p_heads: float = 0.0
     log10_p_units: float = 0.0  # of the units of MLPs; 0 where no layer has exactly one
     control_log10_p_units: float = 0.0
+    next_token_agreement: float | None = None  # share of tokens behind which both hold the same token likeliest
+    next_token_overlap: float | None = None  # mean share of the likeliest tokens' probability that both put on the same ones
     notes: tuple[str, ...] = ()

@@ -87,3 +87,27 @@ def test_no_number_of_layers_is_a_usage_error(count: str, base: Path, capsys: py
         main(["compare", str(base), str(base), "--activations", "--layers", count])
     assert ended.value.code == 3
     assert "layers" in capsys.readouterr().err
+
+
+def test_two_checkpoints_have_the_numbers_that_support_too(base: Path, tmp_path: Path) -> None:
+    """Statistics of heads, Gram matrices and next tokens: 1 for equal networks, less for a noised one, least for another seed."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(base)
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for tensor in model.parameters():
+            if tensor.ndim == 2:
+                tensor.add_(0.05 * tensor.std() * torch.randn(tensor.shape))
+    model.save_pretrained(tmp_path / "noised")
+    torch.manual_seed(8)
+    transformers.AutoModelForCausalLM.from_config(model.config).save_pretrained(tmp_path / "other")
+    told = [held(path, base) for path in (base, tmp_path / "noised", tmp_path / "other")]
+    assert all(isinstance(one, ActivationComparison) for one in told), told
+    same, noised, other = (one for one in told if isinstance(one, ActivationComparison))
+    assert (same.next_token_agreement, same.next_token_overlap) == (1.0, pytest.approx(1.0))
+    for one, least, most in ((same, 0.999, 1.001), (noised, 0.5, 0.999), (other, -1.0, 0.4)):
+        for layer in one.layers:
+            assert layer.gram_cosine is not None
+            assert layer.statistics_cosine is not None
+            assert least <= layer.gram_cosine <= most
+    assert 1.0 > (noised.next_token_agreement or 0) > (other.next_token_agreement or 0)
+    assert (noised.next_token_overlap or 0) > (other.next_token_overlap or 0)

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelguard.attempt import attempt
-from modelguard.errors import Malformed
+from modelguard.errors import BadRequest, Malformed
 from modelguard.registry.exchange import read, written
 from modelguard.types.findings import Missing
 from modelguard.types.registry import Entry
-from tests.registry.entries import entry
+from tests.registry.entries import activations, entry
 
 ENTRIES = [entry("org/a", 1, reference="hf:org/a"), entry("b", 2, alias="project x", reference="hf:org/b"), entry("c", 3, independent=True)]
 
@@ -103,3 +103,93 @@ def test_huge_shapes_that_a_digest_vouches_for_are_refused() -> None:
     line["digest"] = _digest(line["words"].encode(), base64.b64decode(line["payload"]))
     with pytest.raises(Malformed, match="bytes of numbers"):
         imported(json.dumps({"schema": "modelguard.registry/1", "entries": 1}).encode() + b"\n" + json.dumps(line).encode() + b"\n")
+
+
+BEHAVING = replace(ENTRIES[1], activations=activations(2))
+
+
+def behaving(*, names: bool = True) -> bytes:
+    """An export of one private entry with its activations."""
+    bare = replace(BEHAVING, activations=None)
+    return "".join(written([bare], names=names, activations=lambda name: activations(2) if name == "b" else None)).encode()
+
+
+def test_activations_travel_with_their_entry() -> None:
+    assert imported(behaving()) == [BEHAVING]
+    (hidden,) = imported(behaving(names=False))
+    assert (hidden.name, hidden.activations) == ("project x", activations(2))
+    assert b'"b"' not in behaving(names=False)
+
+
+def altered(**more: object) -> bytes:
+    head, line = behaving().splitlines()
+    document = json.loads(line)
+    document["activations"] |= more
+    return head + b"\n" + json.dumps(document).encode() + b"\n"
+
+
+def vouched(change: dict[str, object], payload: bytes | None = None) -> bytes:
+    """Other words or numbers under a digest that fits: a digest vouches for no honest hand."""
+    from modelguard.registry.activation_codec import _digest
+
+    line = json.loads(behaving().splitlines()[1])["activations"]
+    words = json.dumps(json.loads(line["words"]) | change)
+    numbers = base64.b64decode(line["payload"]) if payload is None else payload
+    return altered(words=words, payload=base64.b64encode(numbers).decode(), digest=_digest(words.encode(), numbers))
+
+
+NUMBERS = b"".join(activations(2).arrays)
+HOSTILE_ACTIVATIONS: dict[str, tuple[bytes, str]] = {
+    "no digest": (altered(digest="sha256:0"), "digest"),
+    "one more key": (altered(more=1), "no entry"),
+    "no object": (behaving().replace(b'"activations": {', b'"activations": [{').replace(b"}}", b"}]}"), "no object"),
+    "another entry's": (vouched({"name": "org/a"}), "another name"),
+    "huge": (vouched({"anchors": 1024, "axes": 1024}), "bytes"),
+    "beyond any size": (vouched({"anchors": 10**9}), "anchors"),
+    "not whole": (vouched({"anchors": 12.5}), "anchors"),
+    "negative": (vouched({"axes": -1}), "axes"),
+    "cut short": (vouched({}, NUMBERS[:-2]), "bytes"),
+    "not a number": (vouched({}, NUMBERS[:1000] + b"\x00\x7e" + NUMBERS[1002:]), "not finite"),
+    "endless": (vouched({}, NUMBERS[:1000] + b"\x00\x7c" + NUMBERS[1002:]), "not finite"),
+    "a probability above 1": (vouched({}, NUMBERS[:-2] + b"\x00\x3c"), "above 1"),
+    "no layers": (vouched({"which": []}), "which"),
+    "layers out of order": (vouched({"which": [0, 2, 1, 3]}), "order"),
+    "a layer twice": (vouched({"which": [0, 1, 1, 3]}), "order"),
+    "a layer that was not run": (vouched({"which": [0, 1, 2, 4]}), "order"),
+    "deeper than the network": (vouched({"depth": 5}), "order"),
+    "heads that make no groups": (vouched({"groups": 3}), "groups"),
+    "a control that is no probability": (vouched({"control": [1.0, 0.0, 0.0]}), "control"),
+    "words that no output could show": (vouched({"architecture": "llama\x1b[31m"}), "no output"),
+    "one more word": (vouched({"more": 1}), "more"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_ACTIVATIONS)
+def test_activations_that_no_network_gives(name: str) -> None:
+    data, reason = HOSTILE_ACTIVATIONS[name]
+    with pytest.raises(Malformed) as caught:
+        imported(data)
+    assert reason in str(caught.value)
+    assert str(caught.value).startswith("export.jsonl")
+    assert str(caught.value).isprintable()
+
+
+def test_activations_larger_than_any_are_neither_written_nor_read() -> None:
+    large = activations(layers=256)
+    grown = replace(large, anchors=64, states=bytes(2 * 256 * 64 * 64), unit_values=bytes(2 * 256 * 64 * 96))
+    with pytest.raises(BadRequest, match="more than 4000000"):
+        "".join(written([BEHAVING], activations=lambda _name: grown))
+    with pytest.raises(Malformed, match="larger than any"):
+        imported(vouched({}, bytes(4_000_001)))
+
+
+@given(st.integers(0, 10**6), st.binary(max_size=12), st.integers(0, 8))
+def test_damaged_activations_are_refused_or_mean_the_same(place: int, inserted: bytes, removed: int) -> None:
+    bare = replace(
+        entry("b", 1, blocks=0), fingerprint=replace(entry("b", 1, blocks=0).fingerprint, gains=b"", norms=0, gram=b"", anchors=0)
+    )
+    data = "".join(written([bare], activations=lambda _name: activations(2))).encode()
+    place = data.index(b'"activations"') + place % (len(data) - data.index(b'"activations"'))
+    told = attempt(lambda: imported(data[:place] + inserted + data[place + removed :]), what="import")
+    same = [replace(bare, activations=activations(2))]
+    assert told in (same, [bare]) or (isinstance(told, Missing) and "crashed" not in told.why and len(told.why.splitlines()) == 1)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,11 @@ from modelguard.registry.opening import open_foreign, open_registry
 from modelguard.registry.sqlite import APPLICATION, CREATE
 from modelguard.types.findings import Missing
 from modelguard.types.registry import Entry
-from tests.registry.entries import entry
+from tests.registry.entries import activations, entry
 
 WRITER = """
 import sys
-from tests.registry.entries import entry
+from tests.registry.entries import activations, entry
 from modelguard.registry.opening import open_registry
 store = open_registry(sys.argv[1], create=True)
 for number in range(int(sys.argv[2]), 10**6):
@@ -120,7 +121,7 @@ def test_a_changed_byte_anywhere_is_noticed_or_harmless(registry: Path) -> None:
 
 
 def test_a_newer_file_is_refused_and_left_alone(registry: Path) -> None:
-    altered(registry, "PRAGMA user_version = 2")
+    altered(registry, "PRAGMA user_version = 3")
     before = digest(registry)
     for create in (False, True):
         with pytest.raises(Malformed, match="newer modelguard"):
@@ -205,3 +206,42 @@ def test_a_file_without_permission_to_write_is_read(registry: Path) -> None:
 def test_a_directory_is_no_registry(tmp_path: Path) -> None:
     with pytest.raises(CannotRead):
         open_registry(str(tmp_path))
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_first_schema_with_more_in_it_is_refused_and_left_alone(registry: Path, create: bool) -> None:
+    """Only a file that is the first schema's to the letter is brought to today's."""
+    altered(registry, "DROP TABLE activations", "CREATE TABLE more (x)", "PRAGMA user_version = 1")
+    before = digest(registry)
+    with pytest.raises(Malformed, match="schema"):
+        open_registry(str(registry), create=create)
+    assert digest(registry) == before
+
+
+def test_a_foreign_file_of_the_first_schema_is_read(registry: Path) -> None:
+    altered(registry, "DROP TABLE activations", "PRAGMA user_version = 1")
+    before = digest(registry)
+    with closing(open_foreign(registry, "registry at base")) as store:
+        assert (store.count(), store.activations("m3")) == (20, None)
+    assert digest(registry) == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE activations SET payload = substr(payload, 2)",
+        "UPDATE activations SET payload = zeroblob(length(payload))",
+        "UPDATE activations SET words = replace(words, '\"depth\":4', '\"depth\":3')",
+        "UPDATE activations SET words = '{}'",
+        "UPDATE activations SET payload = 'text'",
+        "UPDATE activations SET method = 'another'",
+        "UPDATE activations SET name = 'm4'",
+    ],
+)
+def test_activations_that_somebody_changed_are_refused(registry: Path, statement: str) -> None:
+    with closing(open_registry(str(registry), create=True)) as store:
+        store.add([replace(entry("m3", 3), activations=activations(3))], replacing=True)
+    altered(registry, statement)
+    with closing(open_registry(str(registry))) as store, pytest.raises(Malformed) as caught:
+        store.activations(*store.with_activations())
+    assert len(str(caught.value).splitlines()) == 1

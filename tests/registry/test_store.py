@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,7 +15,7 @@ import pytest
 from modelguard.errors import BadRequest, CannotFetch, ModelguardError
 from modelguard.registry.base import PAGE, Store, independent_references
 from modelguard.registry.opening import open_registry
-from tests.registry.entries import entry
+from tests.registry.entries import activations, entry
 from tests.registry.postgres import server
 
 
@@ -177,3 +178,63 @@ def test_a_server_that_is_not_there_keeps_the_password() -> None:
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "postgresql://127.0.0.1:1/db" in str(caught.value)
+
+
+def test_activations_are_kept_beside_their_entry(store: Store, address: str) -> None:
+    store.add(
+        [replace(entry("a", 1), activations=activations(1)), entry("b", 2), replace(entry("c", 3, alias="x"), activations=activations(3))]
+    )
+    with closing(open_registry(address)) as again:
+        assert (again.activations("a"), again.activations("b"), again.activations("absent")) == (activations(1), None, None)
+        assert again.activations("x") == again.activations("c") == activations(3)
+        assert [item.activations for item in again.entries()] == [None] * 3
+        assert again.with_activations() == {"a", "c"}
+
+
+def test_activations_follow_what_becomes_of_their_entry(store: Store) -> None:
+    store.add([replace(entry(name, 1), activations=activations(1)) for name in "abc"])
+    store.rename("a", "project x")
+    assert store.activations("project x") == activations(1)
+    store.remove("a")
+    store.add([entry("a", 4)])
+    assert store.activations("a") is None
+    store.add([entry("b", 5)], replacing=True)
+    assert store.activations("b") is None
+    store.add([replace(entry("c", 6), activations=activations(7))], replacing=True)
+    assert store.activations("c") == activations(7)
+    with pytest.raises(BadRequest):
+        store.add([replace(entry("d", 1), activations=activations(8)), entry("c", 1)])
+    assert store.with_activations() == {"c"}
+
+
+def back_to_the_first_schema(address: str) -> None:
+    """Leaves the registry as the first version of this program would have written it."""
+    if "://" in address:
+        import psycopg
+
+        with psycopg.connect(address, autocommit=True) as connection:
+            connection.execute("DROP TABLE modelguard.activations")
+            connection.execute("UPDATE modelguard.version SET version = 1")
+        return
+    with closing(sqlite3.connect(address, isolation_level=None)) as connection:
+        connection.execute("DROP TABLE activations")
+        connection.execute("PRAGMA user_version = 1")
+
+
+def test_a_registry_of_the_first_schema_is_read_and_brought_up_by_an_addition(store: Store, address: str) -> None:
+    store.add([entry("a", 1), entry("b", 2)])
+    store.close()
+    back_to_the_first_schema(address)
+    with closing(open_registry(address)) as old:
+        assert [item.name for item in old.entries()] == ["a", "b"]
+        assert (old.activations("a"), old.with_activations()) == (None, frozenset())
+        old.rename("a", "x")
+        old.remove("b")
+        with pytest.raises(BadRequest, match="older registry"):
+            old.add([replace(entry("c", 3), activations=activations())])
+    with closing(open_registry(address, create=True)) as new:
+        assert new.get("x") == entry("a", 1, alias="x")
+        new.add([replace(entry("c", 3), activations=activations(3))])
+    with closing(open_registry(address)) as again:
+        assert again.activations("c") == activations(3)
+        assert again.count() == 2
