@@ -96,7 +96,7 @@ def fetched(
         _patiently(lambda: transport.commits(_refspecs(asked)), pauses)
         _still_there(folder, asked)
         trees = _trees(folder, asked)
-        if _present(folder, asked.head):
+        if _present(folder, trees):
             transport.check()
         else:
             _patiently(lambda: transport.contents(trees), pauses)
@@ -131,13 +131,13 @@ def _trees(folder: Path, asked: Wanted) -> tuple[str, ...]:
     return tuple(dict.fromkeys(git.tree_of(commit) for commit in (base, head, fork)))
 
 
-def _present(folder: Path, commit: str) -> bool:
+def _present(folder: Path, trees: tuple[str, ...]) -> bool:
     """Whether the server sent everything at once, because it cannot leave objects out."""
+    git = Git(folder)
     try:
-        Git(folder).tree(commit)
+        return all(git.tree(tree) is not None for tree in trees)
     except BadRequest:
         return False
-    return True
 
 
 def _patiently(fetch: Callable[[], None], pauses: tuple[float, ...]) -> None:

@@ -101,7 +101,7 @@ class Engine:
         timed = ["bash", "-c", 'unset HOME; TIMEFORMAT="seconds %R"; time "$@"', "--", *(command or self.entry_point(container))]
         done = self.buildah("run", "--isolation", "chroot", *volumes, *given, "--workingdir", workdir, container, "--", *timed, check=False)
         taken = re.findall(r"^seconds (\d+\.\d+)$", done.stderr, re.MULTILINE)
-        assert taken, done.stderr
+        assert taken, (done.returncode, done.stdout, done.stderr)
         return Ran(done.returncode, done.stdout + done.stderr, float(taken[-1]))
 
     def discard(self) -> None:

@@ -137,6 +137,18 @@ def test_the_merge_base_is_the_one_of_the_whole_history(server: GitServer, paren
         assert Git(folder).merge_base(base, head) == true
 
 
+def test_a_head_that_takes_everything_away_is_fetched(server: GitServer, pull: Pull, parent: Path) -> None:
+    """Its tree, the empty one, is there before anything is fetched."""
+    empty = pull.repository.git("hash-object", "-t", "tree", "/dev/null")
+    head = pull.repository.git("commit-tree", "-p", pull.base, "-m", "x", empty)
+    pull.repository.git("update-ref", "refs/pull/7/head", head)
+    with fetched(source(server), Wanted(base=pull.base, head=head, number=7), parent) as folder:
+        git = Git(folder)
+        assert {file.path: file.after for file in git.changed(pull.base, head)}.keys() == git.tree(pull.base).keys()
+        assert git.read(git.tree(pull.base)["m/model.safetensors"].oid, 100) == b"weights 4"
+        git.close()
+
+
 @pytest.mark.parametrize("written", ["{base}", "{base}^"])
 def test_commits_without_a_pull_request_are_fetched_by_their_id(server: GitServer, pull: Pull, parent: Path, written: str) -> None:
     asked = Wanted(base=written.format(base=pull.base), head=pull.base)
