@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from dataclasses import replace
 from functools import cached_property
 
 from modelguard.activations.comparison import compare_activations
@@ -22,6 +23,7 @@ from modelguard.eval_files import evals_beside
 from modelguard.facts import facts
 from modelguard.fingerprint.compare import compare
 from modelguard.known_models import Surroundings, among_known, controls
+from modelguard.known_objects import KnownObjects
 from modelguard.logs.base import Loader, assemble
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.policy import Policy
@@ -72,7 +74,8 @@ class _Collector:
     def _opened(self) -> Checkpoint | Missing:
         if self.change.kind is ModelKind.UNSUPPORTED:
             return unread(self.change)
-        return attempt(lambda: open_checkpoint(self._world.folder(self._directory), self._name), what="opening the checkpoint")
+        folder = replace(self._world.folder(self._directory), objects=KnownObjects(lambda: self._places, self._world.objects))
+        return attempt(lambda: open_checkpoint(folder, self._name), what="opening the checkpoint")
 
     @cached_property
     def checkpoint(self) -> CheckpointFacts | Missing:
@@ -114,10 +117,7 @@ class _Collector:
     @property
     def _sides(self) -> tuple[Checkpoint, tuple[tuple[Folder, Checkpoint], ...]] | Missing:
         """The checkpoint and its declared bases, or why one of the two is not to be had."""
-        bases = self._bases
-        if self._unread is not None and not isinstance(bases, Missing) and len(bases) == 1:
-            return bases[0][1], bases  # the very bytes
-        opened = self._opened
+        opened, bases = self._opened, self._bases
         if isinstance(opened, Missing):
             return opened
         return bases if isinstance(bases, Missing) else (opened, bases)

@@ -53,6 +53,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "partial_evidence",
         "facts",
         "declared_bases",
+        "known_objects",
         "stated_identity",
     ),
     ("pipeline",),
