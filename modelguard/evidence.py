@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from dataclasses import replace
 from functools import cached_property, partial
 
 from modelguard.attempt import attempt
@@ -16,6 +17,7 @@ from modelguard.declaration import declare
 from modelguard.declared_bases import BasePlace, known_weights, place_of
 from modelguard.eval_files import evals_beside
 from modelguard.facts import facts
+from modelguard.known_objects import KnownObjects
 from modelguard.logs.base import assemble
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.policy import Policy
@@ -32,6 +34,7 @@ from modelguard.types.weights import ActivationComparison, AdapterFit, Checkpoin
 from modelguard.world import World
 
 MAX_BASES_COMPARED = 4
+READING = {"checkpoint", "kinship", "activations"}  # evidence that only the weights themselves give
 
 
 def collect(change: ModelChange, wanted: frozenset[str], world: World, policy: Policy) -> Evidence:
@@ -66,7 +69,8 @@ class _Collector:
     def _opened(self) -> Checkpoint | Missing:
         if self.change.kind is ModelKind.UNSUPPORTED:
             return unread(self.change)
-        return attempt(lambda: open_checkpoint(self._world.folder(self._directory), self._name), what="opening the checkpoint")
+        folder = replace(self._world.folder(self._directory), objects=KnownObjects(lambda: self._places, self._world.objects))
+        return attempt(lambda: open_checkpoint(folder, self._name), what="opening the checkpoint")
 
     @cached_property
     def checkpoint(self) -> CheckpointFacts | Missing:
@@ -100,18 +104,15 @@ class _Collector:
 
     @property
     def _unread(self) -> Missing | None:
-        """Why the weights are not fetched although they could be: they are known by their sha256."""
-        if not isinstance(self._stated, Comparison) or at_hand(self.change, self._world):
+        """Why the weights are not fetched although they could be: they are known by their sha256, and policy does not ask for more."""
+        if not isinstance(self._stated, Comparison) or READING & set(self._policy.require) or at_hand(self.change, self._world):
             return None
-        return Missing(self._stated.unknown[0].why, kind=Absence.INAPPLICABLE)
+        return Missing(self._stated.unknown[0].why, advice="require: [checkpoint] in the policy has it read")
 
     @property
     def _sides(self) -> tuple[Checkpoint, tuple[tuple[Folder, Checkpoint], ...]] | Missing:
         """The checkpoint and its declared bases, or why one of the two is not to be had."""
-        bases = self._bases
-        if self._unread is not None and not isinstance(bases, Missing) and len(bases) == 1:
-            return bases[0][1], bases  # the very bytes
-        opened = self._opened
+        opened, bases = self._opened, self._bases
         if isinstance(opened, Missing):
             return opened
         if isinstance(bases, Missing) and not isinstance(self._by_fingerprint, Missing):

@@ -57,6 +57,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "partial_evidence",
         "facts",
         "declared_bases",
+        "known_objects",
         "stated_identity",
         "stored_base",
     ),

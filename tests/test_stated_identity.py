@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from demo.hub_server import HubServer
 from modelguard.cli import main
@@ -99,8 +99,23 @@ def test_a_pointer_to_the_bases_own_file_passes_with_no_object_anywhere(
     status, text = answer(document, "weights-base-mismatch")
     assert status == "ok"
     assert "the object itself was not read" in text
-    assert answer(document, "checkpoint-readable")[0] == "not-applicable"
-    assert "the object itself was not read" in answer(document, "checkpoint-readable")[1]
+    status, text = answer(document, "checkpoint-readable")
+    assert status == "unknown"  # and blocks nothing
+    assert "the object itself was not read" in text
+
+
+@pytest.mark.parametrize("evidence", ["checkpoint", "kinship"])
+def test_a_policy_that_requires_the_weights_has_them_read(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], evidence: str
+) -> None:
+    policy = tmp_path / "policy.yml"
+    policy.write_text(f"version: 1\nrequire: [{evidence}]\n")
+    committed = {"m/model.safetensors": pointer(WHOLE), "m/README.md": CARD}
+    code, document = audited(tmp_path, capsys, committed, "--policy", str(policy))
+    status, text = answer(document, "checkpoint-readable")
+    assert (code, status) == (0, "ok"), document
+    assert "its content was held against its sha256" in text
+    assert len([path for path in fetched(hub) if path.startswith("/store/")]) == 1  # the base's copy serves as both
 
 
 def test_the_lfs_server_is_asked_for_what_is_not_known_alone(
@@ -179,6 +194,33 @@ def test_every_shard_must_be_the_bases(hub: HubServer, tmp_path: Path, capsys: p
     }.items():
         code, document = audited(tmp_path / name, capsys, files)
         assert (code, document["models"][0]["weights"]) == (2, None), name
+
+
+def test_shards_that_are_the_bases_come_from_there(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the model is trained on, half is left alone: the LFS server has, and is asked for, the changed shard only."""
+    second = {name: tensor + 1e-3 for name, tensor in load(HALVES["model-00002-of-00002.safetensors"]).items()}
+    changed = save({name: tensor.astype(TENSORS[name].dtype) for name, tensor in second.items()})
+    endpoint, oid = "/org/models.git/info/lfs", hashlib.sha256(changed).hexdigest()
+    with file_server() as files:
+
+        def batch(body: bytes) -> tuple[int, bytes]:
+            (asked,) = json.loads(body)["objects"]
+            told = {**asked, "actions": {"download": {"href": f"{files.url}/object/{asked['oid']}"}}}
+            return 200, json.dumps({"objects": [told]}).encode()
+
+        files.posts[f"{endpoint}/objects/batch"] = batch
+        files.content[f"/object/{oid}"] = changed
+        monkeypatch.setenv("MODELGUARD_TRUSTED_ORIGINS", files.url)
+        committed = shards(second=pointer(changed))
+        code, document = audited(tmp_path, capsys, committed, "--lfs-url", files.url + endpoint, "--activations", "off")
+        assert {path for path, _ in files.asked if path.startswith("/object/")} == {f"/object/{oid}"}
+    weights = document["models"][0]["weights"]
+    assert (code, weights["relation"]) == (0, "derived"), document
+    assert weights["difference"]["identical"] == len(NAMES) // 2
+    assert answer(document, "checkpoint-readable")[0] == "ok"
+    assert "its content was held against its sha256" in answer(document, "checkpoint-readable")[1]
 
 
 def test_an_object_at_hand_is_read_and_held_against_its_name(hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,9 +140,13 @@ def _lfs_object(git: Git, entry: TreeEntry, pointer: Pointer, worktree: Path | N
 
 def _elsewhere(entry: TreeEntry, pointer: Pointer, objects: Objects | None) -> Blob:
     if objects is None:
-        reason = f"{entry.path}: is a Git LFS pointer whose object is not here"
-        raise CannotFetch(reason, advice="run `git lfs pull` for this file, then again")
+        raise not_here(entry.path)
     return objects.fetch(pointer, entry.path)
+
+
+def not_here(name: str) -> CannotFetch:
+    """Why a pointer alone cannot be read."""
+    return CannotFetch(f"{name}: is a Git LFS pointer whose object is not here", advice="run `git lfs pull` for this file, then again")
 
 
 def _sha256(blob: LocalBlob) -> str:
