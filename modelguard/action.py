@@ -13,6 +13,8 @@ from pathlib import Path
 from modelguard.activity import Activity, activity
 from modelguard.attempt import attempt
 from modelguard.blobs.lfs_remote import store_of_job
+from modelguard.confinement.limits import FOR_AUDITS
+from modelguard.confinement.walls import WALLS
 from modelguard.delivery import Wish, deliver, destination, found
 from modelguard.errors import BadRequest, ExitCode, ModelguardError
 from modelguard.github.api import Api
@@ -139,11 +141,23 @@ def _run(step: Step) -> ExitCode:
         return ExitCode.CONSISTENT
     report = audit(_request(doing, inputs, step.environ))
     say(report.headline)
+    _say_walls(report)
     for model in report.models:
         for finding in model.findings:
             say(f"  {finding.status:<14} {finding.rule}: {finding.subject}: {finding.claim.text}")
     deliver(report, doing, Wish(token=inputs.token, comment=inputs.comment, identity=inputs.identity), step)
     return exit_code(report, inputs.fail_on)
+
+
+def _say_walls(report: Report) -> None:
+    """What held the process without secrets, and what this machine's kernel or container did not let it have."""
+    for model in report.models:
+        if model.walls:
+            lacking = [wall for wall in WALLS if wall not in model.walls]
+            say(
+                f"  confined: {model.subject}: {', '.join(model.walls)}"
+                + (f"; not to be had here: {', '.join(lacking)}" if lacking else "")
+            )
 
 
 def _asked(environ: Environ, inputs: Inputs) -> Activity:
@@ -166,7 +180,8 @@ def _request(doing: Activity, inputs: Inputs, environ: Environ) -> AuditRequest:
         raise BadRequest("GITHUB_WORKSPACE is not set", advice="run as a step of a workflow, after actions/checkout")
     request = AuditRequest(repo=Path(environ["GITHUB_WORKSPACE"]), base=doing.base, head=doing.head, activations=inputs.activations)
     store = store_of_job(environ, inputs.token)
-    request = replace(with_policy(request, environ), registry=inputs.registry, whole=doing.whole, lfs=store)
+    limits = FOR_AUDITS if doing.in_base_context else None
+    request = replace(with_policy(request, environ), registry=inputs.registry, whole=doing.whole, lfs=store, confined=limits)
     return request if inputs.max_download is None else replace(request, max_download=inputs.max_download)
 
 

@@ -127,6 +127,8 @@ def _audit(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--lfs-url", metavar="URL", help=lfs)
     command.add_argument("--registry", metavar="URL", help="known models, instead of the policy's registry: a file or postgresql://…")
     command.add_argument("--whole", action="store_true", help="audit every model of HEAD, changed or not; policy is still read from BASE")
+    confined = "open, parse, compare and run the files of HEAD in a child process without secrets, network or files (docs/confinement.md)"
+    command.add_argument("--confined", action="store_true", help=confined)
     command.add_argument("--out", type=Path, metavar="DIR", help="write report.json, .sarif, .html and comment.md there")
     _reach(command)
     _format(command, "terminal", "markdown", "json", "sarif", "html")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import posixpath
 from functools import cached_property
 
-from modelguard.activations.comparison import compare_activations
+from modelguard.activations.apart import run_both_apart
+from modelguard.activations.both_networks import run_both
 from modelguard.activations.extent import AUTOMATIC_BYTES, Extent
 from modelguard.attempt import attempt
 from modelguard.blobs.base import Folder
-from modelguard.blobs.hub import open_hub
 from modelguard.changes import unread
 from modelguard.checkpoints.base import Checkpoint, nbytes, parameters
 from modelguard.checkpoints.opening import find_entry, open_checkpoint
@@ -34,12 +34,12 @@ from modelguard.types.logs import TrainingLog
 from modelguard.types.optimizer_state import OptimizerState
 from modelguard.types.registry import Kinship
 from modelguard.types.weights import ActivationComparison, AdapterFit, CheckpointFacts, Comparison, Relation
-from modelguard.world import World
+from modelguard.world import Outside
 
 MAX_BASES_COMPARED = 4
 
 
-def collect(change: ModelChange, wanted: frozenset[str], world: World, policy: Policy) -> Evidence:
+def collect(change: ModelChange, wanted: frozenset[str], world: Outside, policy: Policy) -> Evidence:
     """The evidence on one model that the enabled rules ask for; the rest is missing because nobody asked."""
     collector = _Collector(change, world, policy)
     unasked = Missing("no enabled rule asks for it", kind=Absence.INAPPLICABLE)
@@ -49,7 +49,7 @@ def collect(change: ModelChange, wanted: frozenset[str], world: World, policy: P
 class _Collector:
     """The evidence on one model, each piece collected when it is first asked for and kept."""
 
-    def __init__(self, change: ModelChange, world: World, policy: Policy) -> None:
+    def __init__(self, change: ModelChange, world: Outside, policy: Policy) -> None:
         self.change = change
         self._world, self._policy = world, policy
         self._directory, self._name = posixpath.split(change.entry)
@@ -98,14 +98,8 @@ class _Collector:
         return bases if isinstance(bases, Missing) else (opened, bases)
 
     def _open_base(self, base: BaseReference) -> tuple[Folder, Checkpoint]:
-        world = self._world
-        folder = open_hub(
-            base.name, revision=base.revision, max_download=world.max_download, offline=world.offline, progress=world.progress
-        )
-        entry = find_entry(folder)
-        if entry.endswith(".json"):
-            folder.check_limit(name for name in folder.sizes if name.endswith(".safetensors"))
-        return folder, open_checkpoint(folder, entry)
+        folder = self._world.base(base)
+        return folder, open_checkpoint(folder, find_entry(folder))
 
     @cached_property
     def weights(self) -> Comparison | Missing:
@@ -170,7 +164,8 @@ class _Collector:
             return Missing("several bases are declared: none of them alone must behave like the model", kind=Absence.INAPPLICABLE)
         extent = Extent(budget=AUTOMATIC_BYTES if self._world.activations == "auto" else 0, progress=self._world.progress)
         (folder, base), own = bases[0], self._world.folder(self._directory)
-        result = attempt(lambda: compare_activations(opened, base, own, folder, extent), what="running both models on the probes")
+        run = run_both if self._world.confined else run_both_apart
+        result = attempt(lambda: run(opened, own, folder, base, extent), what="running both models on the probes")
         # models that cannot be run say nothing against the weights, which were read: not run is not broken
         return Missing(result.why, advice=result.advice) if isinstance(result, Missing) else result
 

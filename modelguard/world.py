@@ -5,19 +5,65 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from modelguard.blobs.base import SMALL_FILE_BYTES, Blob, Folder, read_small
 from modelguard.blobs.git_object import GitFolder, open_entry
+from modelguard.blobs.hub import open_hub
 from modelguard.blobs.lfs import Objects
+from modelguard.checkpoints.opening import find_entry
 from modelguard.git import Git
 from modelguard.known_models import Place
-from modelguard.types.changes import TreeEntry
+from modelguard.types.changes import BaseReference, TreeEntry
 
 Progress = Callable[[str, int, int], None]
 
 
 def silent(_what: str, _done: int, _total: int) -> None:
     """Shows nothing."""
+
+
+class Outside(Protocol):
+    """What evidence is collected from, whoever opens the files: this process, or another that keeps the tokens."""
+
+    @property
+    def tree(self) -> Mapping[str, TreeEntry]: ...
+    @property
+    def committed(self) -> float | None: ...
+    @property
+    def offline(self) -> bool: ...
+    @property
+    def activations(self) -> str: ...
+    @property
+    def registry(self) -> Place | None: ...
+    @property
+    def headers_only(self) -> bool: ...
+    @property
+    def confined(self) -> bool:
+        """Whether this process is the one without secrets."""
+        ...
+
+    @property
+    def progress(self) -> Progress: ...
+    def folder(self, directory: str) -> Folder:
+        """A directory of the head."""
+        ...
+
+    def folder_before(self, directory: str) -> Folder:
+        """A directory of the merge base."""
+        ...
+
+    def base(self, reference: BaseReference) -> Folder:
+        """A model of the hub. Raises CannotFetch, before the first byte where its weights are too large."""
+        ...
+
+    def open(self, path: str) -> Blob:
+        """A file of the head."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """A small file of the head."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +83,7 @@ class World:
     registry: Place | None = None
     objects: Objects | None = None  # Git LFS objects that are not at hand
     headers_only: bool = False  # the hook: headers, papers and logs, no weights and no network
+    confined: bool = False
     progress: Progress = field(default=silent)
 
     def folder(self, directory: str) -> Folder:
@@ -47,6 +94,14 @@ class World:
     def folder_before(self, directory: str) -> Folder:
         """A directory of the merge base."""
         return GitFolder(self.git, self.before_tree, directory, ref=f"git:{self.before[:12]}:{directory or '.'}", objects=self.objects)
+
+    def base(self, reference: BaseReference) -> Folder:
+        """A model of the hub, within the limits."""
+        limits = {"max_download": self.max_download, "offline": self.offline}
+        folder = open_hub(reference.name, revision=reference.revision, progress=self.progress, **limits)  # type: ignore[arg-type]
+        if find_entry(folder).endswith(".json"):
+            folder.check_limit(name for name in folder.sizes if name.endswith(".safetensors"))
+        return folder
 
     def read(self, path: str) -> bytes:
         """A small file of the head."""

@@ -37,11 +37,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "steering",
         "evals",
     ),
-    ("checkpoints",),
+    ("checkpoints", "confinement"),
     ("correspondence",),
     ("fingerprint", "displacement"),
     ("activations", "sketches"),
-    ("evidence", "known_models", "world", "references", "exhibits", "eval_files", "partial_evidence"),
+    ("evidence", "known_models", "world", "references", "exhibits", "eval_files", "partial_evidence", "evidence_apart", "confined_world"),
     ("pipeline",),
     (
         "__main__",

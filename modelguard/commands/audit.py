@@ -10,6 +10,7 @@ from pathlib import Path
 from modelguard import pipeline, report_files
 from modelguard.blobs.lfs_remote import OWN_TOKEN, store_at
 from modelguard.commands.inputs import colour, width
+from modelguard.confinement.limits import FOR_AUDITS
 from modelguard.errors import CannotPost, ExitCode
 from modelguard.progress import shown
 from modelguard.render import html, json_v1, markdown, terminal
@@ -33,6 +34,7 @@ def audit(options: argparse.Namespace) -> Result:
             registry=options.registry,
             lfs=store_at(options.lfs_url, os.environ.get(OWN_TOKEN, ""), os.environ) if options.lfs_url else None,
             whole=options.whole,
+            confined=FOR_AUDITS if options.confined else None,
             progress=progress,
         )
         report = pipeline.audit(request)

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from functools import partial
 
-from modelguard.activations.both_networks import run_both
+from modelguard.activations.apart import run_both_apart
 from modelguard.activations.extent import Extent
 from modelguard.attempt import attempt
 from modelguard.commands.inputs import colour, width
@@ -46,7 +46,7 @@ def compare_two(options: argparse.Namespace) -> Result:
     if options.activations:
         with shown(quiet=options.quiet) as progress:
             extent = Extent(layers=options.layers, progress=progress)
-            run = partial(run_both, left, left_folder, right_folder, right, extent)
+            run = partial(run_both_apart, left, left_folder, right_folder, right, extent)
             ran = attempt(run, what="running both models on the probes")
         more["activations"] = {"unknown": ran.why} if isinstance(ran, Missing) else asdict(ran)
     return _compared(compared, options, more)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from modelguard.confinement.wire import (
     FILL,
     GIVEN,
     JOB,
+    MAX_WALLS,
     READ,
     REFUSED,
     SHOW,
@@ -63,9 +65,10 @@ def run_apart(task: str, given: object, broker: Broker, limits: Limits, *, what:
     took too long, used too much or said something else than it should.
     """
     ours, theirs = socket.socketpair()
-    with ours, _child(theirs) as process:
+    with ours, _scratch(limits) as scratch, _child(theirs) as process:
         channel = Channel(ours, limits.wall)
         job = {"task": task, "root": ROOT, "what": what, "memory": limits.bytes_of_memory, "cpu": limits.cpu, "files": limits.files}
+        job |= {"scratch": scratch, "scratch_bytes": limits.scratch}
         try:
             channel.send(JOB, dumps(job))
             channel.send(GIVEN, dumps(given))
@@ -91,8 +94,8 @@ def _serve(channel: Channel, broker: Broker, limits: Limits, progress: Progress)
             _answer(channel, TOLD, lambda body=body: dumps(broker.look_up(loads(body))))  # type: ignore[misc]
         elif kind == SHOW:
             _show(loads(body), progress)
-        elif kind == WALLS:
-            log.debug("confined: %s", ascii(loads(body)))
+        elif kind == WALLS and not broker.walls:
+            broker.walls = _names(loads(body))
         else:
             raise Malformed("a frame that is not in the protocol")
     raise Malformed("more than anybody has to ask")
@@ -107,6 +110,12 @@ def _answer(channel: Channel, kind: bytes, made: Callable[[], bytes | memoryview
     channel.send(kind, answer)
 
 
+def _names(told: Any) -> tuple[str, ...]:
+    if not isinstance(told, list) or len(told) > MAX_WALLS or not all(isinstance(name, str) for name in told):
+        raise Malformed("walls that are none")
+    return tuple(name[:80] for name in told)
+
+
 def _show(told: Any, progress: Progress) -> None:
     if not isinstance(told, list) or len(told) != 3 or not isinstance(told[0], str) or {type(told[1]), type(told[2])} != {int}:
         raise Malformed("progress that is none")
@@ -114,8 +123,18 @@ def _show(told: Any, progress: Progress) -> None:
 
 
 @contextmanager
+def _scratch(limits: Limits) -> Iterator[str]:
+    """A directory that only this run writes into; "" where it writes nothing."""
+    if not limits.scratch:
+        yield ""
+        return
+    with tempfile.TemporaryDirectory(prefix="modelguard-") as folder:
+        yield folder
+
+
+@contextmanager
 def _child(theirs: socket.socket) -> Iterator[subprocess.Popen[bytes]]:
-    """A fresh interpreter with nothing of ours but one end of the conversation. It does not outlive the context, nor does what it started."""
+    """A fresh interpreter with nothing of ours but one end of the conversation. Nothing of it outlives the context."""
     before = closed_to_others(True)
     try:
         with theirs:

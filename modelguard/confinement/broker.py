@@ -5,7 +5,7 @@ The child may have become anybody's. Each question is checked against what was o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from modelguard.blobs.base import Blob, Folder
@@ -40,14 +40,19 @@ class _Tensor:
 
 
 class Broker:
-    """Answers a child. `lookups` are further questions by name: what they get is the child's word, what they give is JSON data."""
+    """Answers a child."""
 
-    def __init__(self, limits: Limits, lookups: Mapping[str, Lookup] | None = None) -> None:
-        self._lookups: dict[str, Lookup] = {"open": self._open, "tensor": self._tensor, **(lookups or {})}
+    def __init__(self, limits: Limits) -> None:
+        self._lookups: dict[str, Lookup] = {"open": self._open, "tensor": self._tensor}
         self._folders: list[Folder] = []
         self._checkpoints: list[Checkpoint] = []
         self._handles: list[Bytes] = []
         self._left, self._buffer = limits.served, bytearray()
+        self.walls: tuple[str, ...] = ()  # what holds the child, as it says itself before it sees anything of a stranger's
+
+    def answers(self, question: str, lookup: Lookup) -> None:
+        """Takes one more kind of question: what `lookup` gets is the child's word, what it gives is JSON data."""
+        self._lookups[question] = lookup
 
     def folder(self, folder: Folder) -> dict[str, object]:
         """Offers a folder: what the child is told of it."""

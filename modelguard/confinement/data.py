@@ -25,7 +25,7 @@ PLAIN: Mapping[type, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (fl
 
 def encode(value: object) -> Any:
     """A value as what JSON has. Raises TypeError for what is none of ours."""
-    kind = type(value)
+    kind: Any = type(value)
     if value is None or kind in PLAIN:
         return value
     if isinstance(value, Enum):
@@ -109,13 +109,14 @@ def _record(kind: type) -> Decoder:
 
 def _union(members: tuple[Any, ...]) -> Decoder:
     """Dataclasses are told apart by their name, the others by what JSON has for them."""
-    named = {member.__name__: member for member in members if dataclasses.is_dataclass(member)}
-    others = [member for member in members if not dataclasses.is_dataclass(member)]
+    records: list[Any] = [member for member in members if dataclasses.is_dataclass(member)]
+    named = {member.__name__: member for member in records}
+    others: list[Any] = [member for member in members if member not in records]
 
     def make(data: Any) -> Any:
         if named and isinstance(data, list) and data and isinstance(data[0], str) and data[0] in named:
             return _decoder(named[data[0]])(data)
-        exact = [member for member in others if type(data) is member or (data is None and member is type(None))]
+        exact: list[Any] = [member for member in others if type(data) is member or (data is None and member is type(None))]
         for member in exact or others:
             try:
                 return _decoder(member)(data)

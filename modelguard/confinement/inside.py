@@ -90,11 +90,11 @@ def main(descriptor: int) -> None:
     job = _body(channel, JOB)
     module, _, name = job["task"].partition(":")
     root = job["root"]
-    tempfile.tempdir = NOWHERE  # libraries ask where they might write; nothing is written
-    standing = hold_to(job["memory"], job["cpu"], job["files"])
+    tempfile.tempdir = job["scratch"] or NOWHERE  # libraries ask where they might write even if they never do
+    standing = hold_to(job["memory"], job["cpu"], job["files"], job["scratch_bytes"])
     roots = [place for place in sys.path if place and place != root]
     readable = (sys.prefix, sys.base_prefix, *roots, str(Path(root) / "modelguard"), str(Path(root) / module.partition(".")[0]))
-    standing += raise_walls(readable, (root,))
+    standing += raise_walls(readable, (root,), filter(None, [job["scratch"]]))
     channel.send(WALLS, dumps(list(standing)))
     given = _body(channel, GIVEN)
     function: Callable[[Any, Desk], Any] = getattr(importlib.import_module(module), name)

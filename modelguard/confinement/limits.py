@@ -20,19 +20,24 @@ class Limits:
     """What a confined process may use. `memory` in bytes (0: three quarters of what this machine has), `files` open at once.
 
     `wall` are the seconds that the parent waits for the child; what the parent itself does for it meanwhile does not count. `cpu` are
-    seconds of processor time over all threads. `served` bounds the bytes that it may ask for in all, `asked` how often.
+    seconds of processor time over all threads. `scratch` are the bytes of a file that it may write, in a directory of its own (0: it
+    writes none). `served` bounds the bytes that it may ask for in all, `asked` how often.
     """
 
     memory: int = 0
     wall: float = 3 * 3600.0
     cpu: int = 8 * 3600
     files: int = 512
+    scratch: int = 0
     served: int = 4 << 40
     asked: int = 20_000_000
 
     @property
     def bytes_of_memory(self) -> int:
         return self.memory or max(FLOOR, installed() // 4 * 3)
+
+
+FOR_AUDITS = Limits(scratch=1 << 30)  # a reader of databases works on a copy
 
 
 def installed() -> int:
@@ -44,12 +49,12 @@ def installed() -> int:
     return min(found)
 
 
-def hold_to(memory: int, cpu: int, files: int) -> tuple[str, ...]:
-    """Limits this process. It writes no file from now on, not a byte. What was limited, in words."""
+def hold_to(memory: int, cpu: int, files: int, scratch: int) -> tuple[str, ...]:
+    """Limits this process, for good. What was limited, in words."""
     import resource
 
     wanted = {"processor time": (resource.RLIMIT_CPU, cpu + GRACE_S), "open files": (resource.RLIMIT_NOFILE, files)}
-    wanted |= {"no files written": (resource.RLIMIT_FSIZE, 0), "no core": (resource.RLIMIT_CORE, 0)}
+    wanted |= {"files written": (resource.RLIMIT_FSIZE, scratch), "no core": (resource.RLIMIT_CORE, 0)}
     if sys.platform.startswith("linux"):
         wanted["memory"] = (resource.RLIMIT_DATA, memory)
         if not any(map(os.path.exists, ACCELERATORS)):

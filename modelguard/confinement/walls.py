@@ -21,11 +21,24 @@ CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 CAPABILITY_VERSION, CAPABILITIES = 0x20080522, 64
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 READ_FILE, READ_DIR, WRITE_FILE, IOCTL = 1 << 2, 1 << 3, 1 << 1, 1 << 15
+REMOVE_DIR, REMOVE_FILE, MAKE_DIR, MAKE_FILE, TRUNCATE = 1 << 4, 1 << 5, 1 << 7, 1 << 8, 1 << 14
+SCRATCH = READ_FILE | READ_DIR | WRITE_FILE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_FILE | TRUNCATE
 RIGHTS_BY_VERSION = (0, 13, 14, 15, 15, 16, 16, 16)  # how many rights over files each version of Landlock knows
-SYSTEM = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu")
-SYSTEM = (*SYSTEM, "/sys/devices/system/node", "/dev/urandom", "/dev/zero")
+SYSTEM = (
+    *("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/dev/urandom", "/dev/zero"),
+    *("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu", "/sys/devices/system/node"),
+)
 DRIVERS = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", *(f"/dev/nvidia{index}" for index in range(16)))
 DRIVERS_READ = ("/proc/driver/nvidia", "/sys/bus/pci", "/sys/devices", "/proc/devices", "/proc/modules")
+
+
+WALLS = (
+    "no new privileges",
+    "no network",
+    "no files but the program's",
+    "no capabilities",
+    "no sockets, programs or other processes",
+)
 
 
 class _Ruleset(ctypes.Structure):
@@ -37,23 +50,23 @@ class _Beneath(ctypes.Structure):
     _fields_ = (("rights", ctypes.c_uint64), ("place", ctypes.c_int32))
 
 
-def raise_walls(readable: Iterable[str], listable: Iterable[str]) -> tuple[str, ...]:
+def raise_walls(readable: Iterable[str], listable: Iterable[str], writable: Iterable[str]) -> tuple[str, ...]:
     """Puts this process, which has one thread, behind every wall that there is; the names of those that stand.
 
-    It reads below `readable` and the system's libraries, lists what is directly in `listable`, and writes nowhere.
+    It reads below `readable` and the system's libraries, lists what is directly in `listable`, and makes plain files in `writable`.
     """
     if not sys.platform.startswith("linux"):
         return ()
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    stand = {
-        "no new privileges": libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0,
-        "no network": any(libc.unshare(flags) == 0 for flags in (CLONE_NEWNET, CLONE_NEWUSER | CLONE_NEWNET)),
-        "no files but the program's": _landlock(libc, readable, listable),
-        "no capabilities": _without_capabilities(libc),
-        "no sockets, programs or other processes": refuse_calls(libc),
-    }
-    return tuple(name for name, stands in stand.items() if stands)
+    stand = (  # in this order: the first needs nothing, the network a privilege that the fourth gives away, the last closes the door
+        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0,
+        any(libc.unshare(flags) == 0 for flags in (CLONE_NEWNET, CLONE_NEWUSER | CLONE_NEWNET)),
+        _landlock(libc, readable, listable, writable),
+        _without_capabilities(libc),
+        refuse_calls(libc),
+    )
+    return tuple(name for name, stands in zip(WALLS, stand, strict=True) if stands)
 
 
 def closed_to_others(closed: bool) -> bool:
@@ -66,7 +79,7 @@ def closed_to_others(closed: bool) -> bool:
     return bool(before)
 
 
-def _landlock(libc: ctypes.CDLL, readable: Iterable[str], listable: Iterable[str]) -> bool:
+def _landlock(libc: ctypes.CDLL, readable: Iterable[str], listable: Iterable[str], writable: Iterable[str]) -> bool:
     version = libc.syscall(CREATE_RULESET, None, 0, 1)
     if version < 1:
         return False
@@ -79,6 +92,7 @@ def _landlock(libc: ctypes.CDLL, readable: Iterable[str], listable: Iterable[str
     for rights, places in (
         (READ_FILE | READ_DIR, (*SYSTEM, *DRIVERS_READ, *readable)),
         (READ_DIR, tuple(listable)),
+        (files & SCRATCH, tuple(writable)),
         (READ_FILE | WRITE_FILE | (IOCTL & files), ("/dev/null", *DRIVERS)),
     ):
         for place in places:

@@ -17,6 +17,7 @@ MAX_READ = 16 << 20  # bytes of one answer to a read
 MAX_QUESTION = 1 << 20
 MAX_ANSWER = 256 << 20  # bytes of what the child gives in the end, and of what it is given in the beginning
 MAX_WORDS = 2000  # characters of a reason
+MAX_WALLS = 32
 
 JOB, GIVEN, ASK, FILL, TOLD, BYTES, REFUSED, SHOW, WALLS, DONE = (letter.encode() for letter in "JGAFTBRSWD")
 BOUNDS = {JOB: MAX_QUESTION, GIVEN: MAX_ANSWER, ASK: MAX_QUESTION, FILL: READ.size, TOLD: MAX_ANSWER, BYTES: MAX_READ}

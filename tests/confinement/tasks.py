@@ -63,7 +63,7 @@ def start(_given: Any, _desk: Desk) -> str:
 
 def descriptors(_given: Any, _desk: Desk) -> list[str]:
     """What is open, but for the directory that is being listed."""
-    return sorted(os.path.realpath(f"/proc/self/fd/{name}").rpartition("/")[2].partition(":")[0] for name in os.listdir("/proc/self/fd"))
+    return sorted(os.path.realpath(place).rpartition("/")[2].partition(":")[0] for place in Path("/proc/self/fd").iterdir())
 
 
 def threads(_given: Any, _desk: Desk) -> int:
