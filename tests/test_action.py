@@ -331,6 +331,18 @@ def test_the_second_stage_finds_the_forks_pull_request_and_comments(job: Job) ->
     assert job.run() == EXIT_CODES[Verdict(job.outputs["verdict"])]
     (comment,) = job.github.comments(7)
     assert f"head={head}" in comment.body
+    assert "memory" in job.document["run"]["confined"]
+
+
+@pytest.mark.parametrize("event", ["pull_request", "pull_request_target"])
+def test_in_the_bases_context_files_are_opened_without_secrets(job: Job, capsys: pytest.CaptureFixture[str], event: str) -> None:
+    job.change({"models/m.safetensors": weights(1)}, fork=True)
+    job.environ["GITHUB_EVENT_NAME"] = event
+    assert job.run() == EXIT_CODES[Verdict(job.outputs["verdict"])]
+    assert ("confined" in job.document["run"]) == (event == "pull_request_target")
+    assert ("  confined: models/m.safetensors: " in capsys.readouterr().out) == (event == "pull_request_target")
+    told = {finding["rule"]: finding["status"] for finding in job.document["findings"]}
+    assert told["checkpoint-readable"] == "ok"
 
 
 def test_the_second_stage_of_a_commit_that_no_pull_request_stands_at_says_so(job: Job, capsys: pytest.CaptureFixture[str]) -> None:

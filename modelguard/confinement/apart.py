@@ -66,20 +66,20 @@ def run_apart(task: str, given: object, broker: Broker, limits: Limits, *, what:
     """
     ours, theirs = socket.socketpair()
     with ours, _scratch(limits) as scratch, _child(theirs) as process:
-        channel = Channel(ours, limits.wall)
+        channel, broker.walls = Channel(ours, limits.wall), ()
         job = {"task": task, "root": ROOT, "what": what, "memory": limits.bytes_of_memory, "cpu": limits.cpu, "files": limits.files}
         job |= {"scratch": scratch, "scratch_bytes": limits.scratch}
         try:
             channel.send(JOB, dumps(job))
             channel.send(GIVEN, dumps(given))
-            answer = _serve(channel, broker, limits, progress)
+            outcome = _outcome(_serve(channel, broker, limits, progress))
         except Silence as error:
             raise CannotRead(f"{what}: {_ending(process, channel, limits)}", advice=ADVICE) from error
         except Malformed as error:
             raise CannotRead(f"{what}: the confined process said {error}", advice=ADVICE) from error
-    if isinstance(answer, dict) and answer.keys() == {"value"}:
-        return answer["value"]
-    raise from_words(answer.get("error") if isinstance(answer, dict) else None)
+    if isinstance(outcome, ModelguardError):
+        raise outcome
+    return outcome
 
 
 def _serve(channel: Channel, broker: Broker, limits: Limits, progress: Progress) -> Any:
@@ -99,6 +99,13 @@ def _serve(channel: Channel, broker: Broker, limits: Limits, progress: Progress)
         else:
             raise Malformed("a frame that is not in the protocol")
     raise Malformed("more than anybody has to ask")
+
+
+def _outcome(answer: Any) -> Any:
+    """The value of a child's answer, or the error that it tells of. Raises Malformed where it is neither."""
+    if isinstance(answer, dict) and answer.keys() == {"value"}:
+        return answer["value"]
+    return from_words(answer.get("error") if isinstance(answer, dict) else None)
 
 
 def _answer(channel: Channel, kind: bytes, made: Callable[[], bytes | memoryview]) -> None:

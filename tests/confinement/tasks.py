@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from modelguard.confinement.inside import Desk
 from modelguard.confinement.offered import OfferedBlob, OfferedCheckpoint, OfferedFolder
-from modelguard.errors import Malformed
+from modelguard.errors import BadRequest, Malformed
 
 
 def echo(given: Any, _desk: Desk) -> Any:
@@ -46,6 +47,17 @@ def write(place: str, _desk: Desk) -> str:
     return "written"
 
 
+def scratch(size: int, _desk: Desk) -> int | str:
+    """Writes a file of that many bytes where libraries would."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder) / "file"
+            place.write_bytes(bytes(size))
+            return place.stat().st_size
+    except OSError as error:
+        return f"refused: {type(error).__name__}"
+
+
 def connect(address: list[Any], _desk: Desk) -> str:
     try:
         with socket.create_connection((address[0], address[1]), timeout=5):
@@ -59,6 +71,15 @@ def start(_given: Any, _desk: Desk) -> str:
         return subprocess.run([sys.executable, "-c", "print('started')"], capture_output=True, text=True, check=False).stdout
     except OSError as error:
         return f"refused: {type(error).__name__}"
+
+
+def fork(_given: Any, _desk: Desk) -> str:
+    try:
+        if not os.fork():
+            os._exit(0)
+    except OSError as error:
+        return f"refused: {type(error).__name__}"
+    return "forked"
 
 
 def descriptors(_given: Any, _desk: Desk) -> list[str]:
@@ -78,6 +99,10 @@ def threads(_given: Any, _desk: Desk) -> int:
 
 def refuse(_given: Any, _desk: Desk) -> None:
     raise Malformed("model.safetensors: not what it says", advice="save it again")
+
+
+def misuse(_given: Any, _desk: Desk) -> None:
+    raise BadRequest("no such thing", advice="name another")
 
 
 def crash(_given: Any, _desk: Desk) -> None:
