@@ -8,6 +8,8 @@ the rows of the embedding that the probes look up, and 700 MB.
 from __future__ import annotations
 
 import json
+import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -67,9 +69,10 @@ def make(place: Path, sizes: dict[str, int]) -> None:
     (place / "part").unlink()
 
 
-def measured(place: Path, layers: int) -> None:
-    """In a process of its own: one line of JSON."""
-    from modelguard.activations.comparison import compare_activations
+def measured(place: Path, layers: int, *, apart: bool) -> None:
+    """In a process of its own, or in a confined child of it: one line of JSON, with the peak of the process that ran the networks."""
+    from modelguard.activations.apart import run_both_apart
+    from modelguard.activations.both_networks import run_both
     from modelguard.activations.extent import Extent
     from modelguard.blobs.local import LocalFolder
     from modelguard.checkpoints.safetensors import open_safetensors
@@ -83,28 +86,36 @@ def measured(place: Path, layers: int) -> None:
     folder = LocalFolder(place, "model")
     checkpoint = open_safetensors(folder.open("model.safetensors"))
     started = time.perf_counter()
-    result = compare_activations(checkpoint, checkpoint, folder, folder, Extent(layers=layers, progress=shown))
+    run = run_both_apart if apart else run_both
+    result = run(checkpoint, folder, folder, checkpoint, Extent(layers=layers, progress=shown))
     told = {"layers": len(getattr(result, "layers", ())), "why": getattr(result, "why", ""), "read": read}
-    print(json.dumps(told | {"seconds": time.perf_counter() - started, "mib": peak()}))
+    mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024 if apart else peak()
+    processor = sum(os.times()[:4])
+    print(json.dumps(told | {"seconds": time.perf_counter() - started, "processor": processor, "mib": mib}))
 
 
 def main() -> None:
-    print("| model | file | layers run | read | seconds | peak MiB | promised MiB |\n|---|---|---|---|---|---|---|")
+    print("| model | file | layers run | read | process | seconds | of processors | peak MiB | promised MiB |\n" + "|---" * 9 + "|")
     for name, (sizes, layers) in ((name, MODELS[name]) for name in (sys.argv[1:] or MODELS)):
         with tempfile.TemporaryDirectory() as directory:
             place = Path(directory) / "model"
             make(place, sizes)
-            command = [sys.executable, "-m", "benchmarks.activations", "--one", str(place), str(layers)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            told, size = json.loads(done.stdout.splitlines()[-1]), (place / "model.safetensors").stat().st_size
-            width, inner = sizes["hidden_size"], sizes["intermediate_size"]
-            promised = (2 * 4 * (4 * width * width + 3 * width * inner) + 4 * width * TOKENS + ROOM) >> 20
-            figures = f"{told['layers']} | {told['read'] / 2**20:,.0f} MiB | {told['seconds']:.1f} | {told['mib']:,.0f} | {promised:,}"
-            print(f"| {name} | {size / 2**20:,.0f} MiB | {figures} |{told['why']}", flush=True)
+            for where in ("here", "apart"):
+                print(f"| {name} {_row(place, sizes, layers, where)}", flush=True)
+
+
+def _row(place: Path, sizes: dict[str, int], layers: int, where: str) -> str:
+    command = [sys.executable, "-m", "benchmarks.activations", "--one", str(place), str(layers), where]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    told, size = json.loads(done.stdout.splitlines()[-1]), (place / "model.safetensors").stat().st_size
+    width, inner = sizes["hidden_size"], sizes["intermediate_size"]
+    promised = (2 * 4 * (4 * width * width + 3 * width * inner) + 4 * width * TOKENS + ROOM) >> 20
+    spent = f"{where} | {told['seconds']:.1f} | {told['processor']:.1f} | {told['mib']:,.0f} | {promised:,}"
+    return f"| {size / 2**20:,.0f} MiB | {told['layers']} | {told['read'] / 2**20:,.0f} MiB | {spent} |{told['why']}"
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
-        measured(Path(sys.argv[2]), int(sys.argv[3]))
+        measured(Path(sys.argv[2]), int(sys.argv[3]), apart=sys.argv[4] == "apart")
     else:
         main()
