@@ -10,6 +10,8 @@ the rows of the embedding that the probes look up, and 700 MB.
 from __future__ import annotations
 
 import json
+import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -69,9 +71,10 @@ def make(place: Path, sizes: dict[str, int]) -> None:
     (place / "part").unlink()
 
 
-def measured(place: Path, layers: int, *, stored: bool) -> None:
-    """In a process of its own: one line of JSON."""
-    from modelguard.activations.comparison import compare_activations
+def measured(place: Path, layers: int, mode: str) -> None:
+    """In a process of its own, or in a confined child of it: one line of JSON, with the peak of the process that ran the networks."""
+    from modelguard.activations.apart import run_both_apart
+    from modelguard.activations.both_networks import run_both
     from modelguard.activations.extent import Extent
     from modelguard.activations.stored import fingerprint_activations
     from modelguard.blobs.local import LocalFolder
@@ -87,36 +90,41 @@ def measured(place: Path, layers: int, *, stored: bool) -> None:
     checkpoint = open_safetensors(folder.open("model.safetensors"))
     started = time.perf_counter()
     extent = Extent(layers=layers, progress=shown)
-    if stored:
+    if mode == "stored":
         made = fingerprint_activations(checkpoint, folder, extent)
         told = {"layers": getattr(made, "depth", 0), "why": getattr(made, "why", ""), "read": read, "bytes": getattr(made, "nbytes", 0)}
     else:
-        result = compare_activations(checkpoint, checkpoint, folder, folder, extent)
+        result = (run_both_apart if mode == "apart" else run_both)(checkpoint, folder, folder, checkpoint, extent)
         told = {"layers": len(getattr(result, "layers", ())), "why": getattr(result, "why", ""), "read": read}
-    print(json.dumps(told | {"seconds": time.perf_counter() - started, "mib": peak()}))
+    mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024 if mode == "apart" else peak()
+    print(json.dumps(told | {"seconds": time.perf_counter() - started, "processor": sum(os.times()[:4]), "mib": mib}))
 
 
 def main() -> None:
-    stored = ["--stored"] if "--stored" in sys.argv else []
-    names = [name for name in sys.argv[1:] if name not in stored] or list(MODELS)
-    more = (" fingerprint |", "---|") if stored else ("", "")
-    print(f"| model | file | layers run | read | seconds | peak MiB | promised MiB |{more[0]}\n|---|---|---|---|---|---|---|{more[1]}")
+    modes = ("stored",) if "--stored" in sys.argv else ("here", "apart")
+    names = [name for name in sys.argv[1:] if name != "--stored"] or list(MODELS)
+    print("| model | file | layers run | read | process | seconds | of processors | peak MiB | promised MiB |\n" + "|---" * 9 + "|")
     for name, (sizes, layers) in ((name, MODELS[name]) for name in names):
         with tempfile.TemporaryDirectory() as directory:
             place = Path(directory) / "model"
             make(place, sizes)
-            command = [sys.executable, "-m", "benchmarks.activations", "--one", str(place), str(layers), *stored]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            told, size = json.loads(done.stdout.splitlines()[-1]), (place / "model.safetensors").stat().st_size
-            width, inner = sizes["hidden_size"], sizes["intermediate_size"]
-            promised = (2 * 4 * (4 * width * width + 3 * width * inner) + 4 * width * TOKENS + ROOM) >> 20
-            figures = f"{told['layers']} | {told['read'] / 2**20:,.0f} MiB | {told['seconds']:.1f} | {told['mib']:,.0f} | {promised:,}"
-            kept = f" {told['bytes'] / 1e6:.2f} MB |" if stored else ""
-            print(f"| {name} | {size / 2**20:,.0f} MiB | {figures} |{kept}{told['why']}", flush=True)
+            for mode in modes:
+                print(f"| {name} {_row(place, sizes, layers, mode)}", flush=True)
+
+
+def _row(place: Path, sizes: dict[str, int], layers: int, mode: str) -> str:
+    command = [sys.executable, "-m", "benchmarks.activations", "--one", str(place), str(layers), mode]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    told, size = json.loads(done.stdout.splitlines()[-1]), (place / "model.safetensors").stat().st_size
+    width, inner = sizes["hidden_size"], sizes["intermediate_size"]
+    promised = (2 * 4 * (4 * width * width + 3 * width * inner) + 4 * width * TOKENS + ROOM) >> 20
+    spent = f"{mode} | {told['seconds']:.1f} | {told['processor']:.1f} | {told['mib']:,.0f} | {promised:,}"
+    kept = f" fingerprint of {told['bytes'] / 1e6:.2f} MB" if "bytes" in told else ""
+    return f"| {size / 2**20:,.0f} MiB | {told['layers']} | {told['read'] / 2**20:,.0f} MiB | {spent} |{kept}{told['why']}"
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
-        measured(Path(sys.argv[2]), int(sys.argv[3]), stored="--stored" in sys.argv)
+        measured(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
     else:
         main()

@@ -13,6 +13,8 @@ from pathlib import Path
 from modelguard.activity import Activity, activity
 from modelguard.attempt import attempt
 from modelguard.blobs.lfs_remote import store_of_job
+from modelguard.confinement.limits import FOR_AUDITS
+from modelguard.confinement.walls import WALLS
 from modelguard.declaration import pinnable
 from modelguard.delivery import Wish, deliver, destination, found, say_in_check
 from modelguard.disclosure import public
@@ -156,6 +158,7 @@ def _run(step: Step) -> ExitCode:
         return ExitCode.CONSISTENT
     report = _audited(doing, inputs, step)
     say(report.headline)
+    _say_walls(report)
     for model in (public(report) if inputs.disclose == "report" else report).models:
         for finding in model.findings:
             say(f"  {finding.status:<14} {finding.rule}: {finding.subject}: {finding.claim.text}")
@@ -190,6 +193,17 @@ def _wish(doing: Activity, inputs: Inputs, code: ExitCode) -> Wish:
     return Wish(token=inputs.token, comment=inputs.comment, identity=identity, check=check, fails=fails, disclose=disclose)
 
 
+def _say_walls(report: Report) -> None:
+    """What held the process without secrets, and what this machine's kernel or container did not let it have."""
+    for model in report.models:
+        if model.walls:
+            lacking = [wall for wall in WALLS if wall not in model.walls]
+            say(
+                f"  confined: {model.subject}: {', '.join(model.walls)}"
+                + (f"; not to be had here: {', '.join(lacking)}" if lacking else "")
+            )
+
+
 def _asked(environ: Environ, inputs: Inputs) -> Activity:
     """What the event asks for; the pull request of a fork's ended workflow is the open one that stands at the commit it ran on."""
     doing = activity(environ.get("GITHUB_EVENT_NAME", ""), _payload(environ), environ.get("GITHUB_SHA", ""))
@@ -210,6 +224,8 @@ def _request(repo: Path, doing: Activity, inputs: Inputs, environ: Environ) -> A
     store = store_of_job(environ, inputs.token)
     request = replace(request, models=inputs.models, base_model=inputs.base_model, hub_token=inputs.hub_token)
     request = replace(with_policy(request, environ), registry=inputs.registry, whole=doing.whole, lfs=store)
+    limits = FOR_AUDITS if doing.in_base_context else None
+    request = replace(request, confined=limits)
     return request if inputs.max_download is None else replace(request, max_download=inputs.max_download)
 
 

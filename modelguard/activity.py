@@ -31,6 +31,11 @@ class Activity:
     branch: str = ""
 
     @property
+    def in_base_context(self) -> bool:
+        """Whether the job runs with the base repository's permissions and secrets on what a stranger wrote."""
+        return self.event in ("pull_request_target", "workflow_run")
+
+    @property
     def idle(self) -> bool:
         return not self.base and not self.branch
 

@@ -24,6 +24,8 @@ def attempt(action: Callable[[], T], *, what: str, passing: type[ModelguardError
         raise
     except ModelguardError as error:
         return Missing(str(error), advice=error.advice, kind=Absence.BROKEN)
+    except MemoryError:
+        return Missing(f"{what} needs more memory than there is for it", advice="use a larger machine", kind=Absence.BROKEN)
     except Exception as error:  # the only broad except of the package: what crashed was not looked at, and says so
         log.debug("%s crashed", what, exc_info=True)
         advice = "run it with MODELGUARD_DEBUG=1 and report what it prints"

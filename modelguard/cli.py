@@ -131,6 +131,8 @@ def _audit(commands: argparse._SubParsersAction[_Parser]) -> None:
     pin = "the base of models that policy pins none for: a card may claim it and nothing else (private: HF_TOKEN)"
     command.add_argument("--base-model", metavar="hf:NAME", help=pin)
     command.add_argument("--whole", action="store_true", help="audit every model of HEAD, changed or not; policy is still read from BASE")
+    confined = "open, parse, compare and run the files of HEAD in a child process without secrets, network or files (docs/confinement.md)"
+    command.add_argument("--confined", action="store_true", help=confined)
     command.add_argument("--out", type=Path, metavar="DIR", help="write report.json, .sarif, .html and comment.md there")
     _reach(command)
     _format(command, "terminal", "markdown", "json", "sarif", "html")

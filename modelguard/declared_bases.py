@@ -5,27 +5,45 @@ The token goes to a base that the operator or the base commit's policy names, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from modelguard.blobs.base import Stating
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.opening import find_entry, open_checkpoint
-from modelguard.errors import CannotFetch, CannotRead
+from modelguard.errors import CannotFetch
 from modelguard.policy import Policy
 from modelguard.types.changes import BaseReference
-from modelguard.world import World
 
-if TYPE_CHECKING:
-    from modelguard.blobs.hub import HubFolder
+
+class BaseFolder(Stating, Protocol):
+    """A base's files, of which the weights may be too many to fetch."""
+
+    def check_limit(self, names: Iterable[str]) -> None:
+        """Raises CannotFetch when fetching these files as well would pass the limit."""
+        ...
+
+
+class Reach(Protocol):
+    """How much of the hub may be had, and with which token."""
+
+    @property
+    def offline(self) -> bool: ...
+    @property
+    def max_download(self) -> int: ...
+    @property
+    def hub_token(self) -> str: ...
+    @property
+    def progress(self) -> Callable[[str, int, int], None]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BasePlace:
     """A base's folder, the file in it that opens the model, and what to do where the hub does not show it."""
 
-    folder: HubFolder
+    folder: BaseFolder
     entry: str
     advice: str
 
@@ -41,28 +59,20 @@ class BasePlace:
             return open_checkpoint(self.folder, self.entry)
 
 
-def known_weights(reference: str, world: World, policy: Policy) -> Checkpoint:
-    """The weights of a registry's entry; only the hub's are opened here, no path that a registry may hold. Raises CannotRead."""
-    if not reference.startswith("hf:"):
-        raise CannotRead(f"{reference}: only models of the hub are opened here")
-    name, _, revision = reference.removeprefix("hf:").partition("@")
-    return place_of(BaseReference(name=name, revision=revision or None, source="registry"), world, policy).open()
-
-
-def place_of(base: BaseReference, world: World, policy: Policy) -> BasePlace:
+def place_of(base: BaseReference, reach: Reach, policy: Policy) -> BasePlace:
     """The place of a base. Raises CannotFetch with what would let the audit judge it."""
     from modelguard.blobs.hub import open_hub
 
     named = base.pinned or policy.names(base.name)
-    token = world.hub_token if named else ""
+    token = reach.hub_token if named else ""
     advice = _advice(base.name, named=named, token=bool(token))
     with _withheld(advice):
         folder = open_hub(
             base.name,
             revision=base.revision,
-            max_download=world.max_download,
-            offline=world.offline,
-            progress=world.progress,
+            max_download=reach.max_download,
+            offline=reach.offline,
+            progress=reach.progress,
             token=token or None,
         )
         return BasePlace(folder=folder, entry=find_entry(folder), advice=advice)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from modelguard.blobs.base import Blob
-from modelguard.blobs.git_object import open_entry
 from modelguard.evals.claims import held_against
 from modelguard.evals.collecting import assemble
 from modelguard.evals.harness import looks_like_evals
@@ -15,12 +14,12 @@ from modelguard.git import REGULAR_MODES
 from modelguard.types.changes import ModelChange
 from modelguard.types.evals import EvalLogs
 from modelguard.types.findings import Absence, Missing
-from modelguard.world import World
+from modelguard.world import Outside
 
 WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
-def evals_beside(world: World, change: ModelChange) -> EvalLogs | Missing:
+def evals_beside(world: Outside, change: ModelChange) -> EvalLogs | Missing:
     """The evaluation logs in a model's directory and below it, except in the directories of other models."""
     own = posixpath.dirname(change.entry)
     others = {posixpath.dirname(path) for path in world.tree if path.endswith(WEIGHTS)} - {own}
@@ -45,5 +44,5 @@ def _beside(path: str, own: str, others: set[str]) -> bool:
     )
 
 
-def _loader(world: World, path: str) -> Callable[[], Blob]:
-    return lambda: open_entry(world.git, world.tree[path], world.worktree)
+def _loader(world: Outside, path: str) -> Callable[[], Blob]:
+    return lambda: world.open(path)

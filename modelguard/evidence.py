@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import replace
 from functools import cached_property, partial
 
 from modelguard.attempt import attempt
@@ -14,15 +13,15 @@ from modelguard.checkpoints.opening import open_checkpoint
 from modelguard.checkpoints.optimizer_state import completed_by, optimizer_state_beside
 from modelguard.checkpoints.peft import fit
 from modelguard.declaration import declare
-from modelguard.declared_bases import BasePlace, known_weights, place_of
+from modelguard.declared_bases import BasePlace
+from modelguard.errors import CannotRead
 from modelguard.eval_files import evals_beside
 from modelguard.facts import facts
-from modelguard.known_objects import KnownObjects
 from modelguard.logs.base import assemble
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.policy import Policy
 from modelguard.stated_identity import at_hand, stated_comparison
-from modelguard.types.changes import Declaration, ModelChange, ModelKind
+from modelguard.types.changes import BaseReference, Declaration, ModelChange, ModelKind
 from modelguard.types.displacement import Displacement
 from modelguard.types.evals import EvalLogs, TeacherEvidence
 from modelguard.types.evidence import EVIDENCE_NAMES, Evidence
@@ -31,13 +30,13 @@ from modelguard.types.logs import TrainingLog
 from modelguard.types.optimizer_state import OptimizerState
 from modelguard.types.registry import Kinship
 from modelguard.types.weights import ActivationComparison, AdapterFit, CheckpointFacts, Comparison, Relation
-from modelguard.world import World
+from modelguard.world import Outside
 
 MAX_BASES_COMPARED = 4
 READING = {"checkpoint", "kinship", "activations"}  # evidence that only the weights themselves give
 
 
-def collect(change: ModelChange, wanted: frozenset[str], world: World, policy: Policy) -> Evidence:
+def collect(change: ModelChange, wanted: frozenset[str], world: Outside, policy: Policy) -> Evidence:
     """The evidence on one model that the enabled rules ask for; the rest is missing because nobody asked."""
     collector = _Collector(change, world, policy)
     unasked = Missing("no enabled rule asks for it", kind=Absence.INAPPLICABLE)
@@ -47,7 +46,7 @@ def collect(change: ModelChange, wanted: frozenset[str], world: World, policy: P
 class _Collector:
     """The evidence on one model, each piece collected when it is first asked for and kept."""
 
-    def __init__(self, change: ModelChange, world: World, policy: Policy) -> None:
+    def __init__(self, change: ModelChange, world: Outside, policy: Policy) -> None:
         self.change = change
         self._world, self._policy = world, policy
         self._directory, self._name = posixpath.split(change.entry)
@@ -69,8 +68,9 @@ class _Collector:
     def _opened(self) -> Checkpoint | Missing:
         if self.change.kind is ModelKind.UNSUPPORTED:
             return unread(self.change)
-        folder = replace(self._world.folder(self._directory), objects=KnownObjects(lambda: self._places, self._world.objects))
-        return attempt(lambda: open_checkpoint(folder, self._name), what="opening the checkpoint")
+        return attempt(
+            lambda: open_checkpoint(self._world.folder(self._directory, lambda: self._places), self._name), what="opening the checkpoint"
+        )
 
     @cached_property
     def checkpoint(self) -> CheckpointFacts | Missing:
@@ -88,7 +88,7 @@ class _Collector:
         if not declaration.bases:
             return Missing("no base model is declared", advice="write base_model: organisation/name into the model card's front matter")
         named = declaration.bases[:MAX_BASES_COMPARED]
-        return attempt(lambda: tuple(place_of(base, self._world, self._policy) for base in named), what="opening the declared base")
+        return attempt(lambda: tuple(self._world.base(base, self._policy) for base in named), what="opening the declared base")
 
     @cached_property
     def _bases(self) -> tuple[tuple[Folder, Checkpoint], ...] | Missing:
@@ -197,13 +197,15 @@ class _Collector:
             from modelguard.stored_base import by_registry
 
             return by_registry(self._opened, self._directory, self.declaration, self._world, extent, sides)
-        from modelguard.activations.comparison import compare_activations
+        from modelguard.activations.apart import run_both_apart
+        from modelguard.activations.both_networks import run_both
 
         opened, bases = sides
         if len(bases) > 1:
             return Missing("several bases are declared: none of them alone must behave like the model", kind=Absence.INAPPLICABLE)
         (folder, base), own = bases[0], self._world.folder(self._directory)
-        result = attempt(lambda: compare_activations(opened, base, own, folder, extent), what="running both models on the probes")
+        run = run_both if self._world.confined else run_both_apart
+        result = attempt(lambda: run(opened, own, folder, base, extent), what="running both models on the probes")
         # models that cannot be run say nothing against the weights, which were read: not run is not broken
         return Missing(result.why, advice=result.advice) if isinstance(result, Missing) else result
 
@@ -286,7 +288,12 @@ class _Collector:
         return Missing(why, advice="modelguard evals LOGS --reference LOGS --control LOGS", kind=Absence.INAPPLICABLE)
 
     def _known_weights(self, reference: str) -> Checkpoint:
-        return known_weights(reference, self._world, self._policy)
+        """The weights of a registry's entry; only the hub's are opened here, no path that a registry may hold."""
+        if not reference.startswith("hf:"):
+            raise CannotRead(f"{reference}: only models of the hub are opened here")
+        name, _, revision = reference.removeprefix("hf:").partition("@")
+        known = BaseReference(name=name, revision=revision or None, source="registry")
+        return self._world.base(known, self._policy).open()
 
     def _compare(self, left: Checkpoint, right: Checkpoint) -> Comparison:
         from modelguard.fingerprint.compare import compare

@@ -42,6 +42,7 @@ class Place:
     git: Git | None = None
     tree: Mapping[str, TreeEntry] | None = None
     worktree: Path | None = None
+    store: Store | None = None  # one that is open already, and that somebody else closes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,9 @@ class Surroundings:
 @contextmanager
 def opened(place: Place) -> Iterator[Store]:
     """The registry, closed afterwards. A commit's file is copied out first, and nothing in it is trusted."""
+    if place.store is not None:
+        yield place.store
+        return
     if place.git is None or place.tree is None:
         with closing(open_registry(place.address)) as store:
             yield store

@@ -11,12 +11,14 @@ from modelguard.blobs.lfs import Objects, Pointer
 from modelguard.declared_bases import BasePlace
 from modelguard.types.findings import Missing
 
+Places = Callable[[], tuple[BasePlace, ...] | Missing]
+
 
 @dataclass(frozen=True, slots=True)
 class KnownObjects:
     """Objects behind pointers: a base's file of the same sha256 and size, else whatever `others` have."""
 
-    places: Callable[[], tuple[BasePlace, ...] | Missing]
+    places: Places
     others: Objects | None
 
     def fetch(self, pointer: Pointer, name: str) -> Blob:

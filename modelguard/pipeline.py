@@ -14,8 +14,10 @@ from modelguard import __version__, policy
 from modelguard.blobs.git_object import first_bytes
 from modelguard.changes import group, not_followed, removed_weights
 from modelguard.checks.base import Check, needs, run, select
+from modelguard.confinement.limits import Limits
 from modelguard.errors import BadRequest
 from modelguard.evidence import collect
+from modelguard.evidence_apart import collect_apart
 from modelguard.exhibits import exhibits
 from modelguard.git import REGULAR_MODES, Git
 from modelguard.policy import Layer, Policy
@@ -58,6 +60,7 @@ class AuditRequest:
     lfs: Store | None = None  # where Git LFS objects are had that are not at hand
     out: Path | None = None
     whole: bool = False  # every model of `head`, under the policy that stands at `base`
+    confined: Limits | None = None  # collect the evidence in a process without secrets, within these limits
     progress: Progress = field(default=silent)
 
     @property
@@ -167,7 +170,8 @@ def registry_of(git: Git, base: str, request: AuditRequest, rules: Policy) -> Pl
 
 
 def _audit_model(model: ModelChange, checks: tuple[Check, ...], world: World, rules: Policy, request: AuditRequest) -> ModelReport:
-    evidence = collect(model, needs(checks) | {"declaration", "previous"}, world, rules)
+    wanted, limits = needs(checks) | {"declaration", "previous"}, request.confined
+    evidence, walls = (collect(model, wanted, world, rules), ()) if limits is None else collect_apart(model, wanted, world, rules, limits)
     declared = () if isinstance(evidence.declaration, Missing) else evidence.declaration.bases
     weights = None if isinstance(evidence.weights, Missing) else evidence.weights
     return ModelReport(
@@ -181,6 +185,7 @@ def _audit_model(model: ModelChange, checks: tuple[Check, ...], world: World, ru
         weights=weights,
         previous=None if isinstance(evidence.previous, Missing) else evidence.previous,
         activations=None if isinstance(evidence.activations, Missing) else evidence.activations,
+        walls=walls,
     )
 
 

@@ -7,25 +7,24 @@ nothing of what an object holds that nobody has: that it was not read stands in 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from modelguard.attempt import attempt
 from modelguard.blobs.base import Stated, Stating, read_small
 from modelguard.checkpoints.sharded import MAX_INDEX_BYTES, SUFFIX, shard_names
-from modelguard.declared_bases import BasePlace
 from modelguard.errors import Malformed
 from modelguard.known_models import digests_of
+from modelguard.known_objects import Places
 from modelguard.types.changes import Declaration, ModelChange, ModelKind
 from modelguard.types.findings import Missing
 from modelguard.types.weights import Basis, Comparison, Cost, Relation, Side, Undecided
-from modelguard.world import World
+from modelguard.world import Outside
 
 UNREAD = "object"  # what of a comparison's `unknown` says that nothing was read
-Places = tuple[BasePlace, ...] | Missing
 
 
 def stated_comparison(
-    change: ModelChange, declaration: Declaration | Missing, places: Callable[[], Places], world: World
+    change: ModelChange, declaration: Declaration | Missing, places: Places, world: Outside
 ) -> Comparison | Missing | None:
     """The comparison with a declared base that sha256 alone decide, or why it cannot be; None where the weights must be read.
 
@@ -36,14 +35,14 @@ def stated_comparison(
     return attempt(lambda: _found(change, declaration, places, world), what="reading the pointers")
 
 
-def at_hand(change: ModelChange, world: World) -> bool:
+def at_hand(change: ModelChange, world: Outside) -> bool:
     """Whether all of a model's files can be read without asking a server."""
     directory, name = posixpath.split(change.entry)
     folder = world.folder(directory)
     return all(folder.at_hand(file) for file in set(files_of(folder, name).values()))
 
 
-def _found(change: ModelChange, declaration: Declaration, places: Callable[[], Places], world: World) -> Comparison | None:
+def _found(change: ModelChange, declaration: Declaration, places: Places, world: Outside) -> Comparison | None:
     directory, name = posixpath.split(change.entry)
     folder = world.folder(directory)
     ours = stated(folder, files_of(folder, name))

@@ -10,6 +10,7 @@ from pathlib import Path
 from modelguard import pipeline, report_files
 from modelguard.blobs.lfs_remote import OWN_TOKEN, store_at
 from modelguard.commands.inputs import colour, width
+from modelguard.confinement.limits import FOR_AUDITS
 from modelguard.declaration import pinnable
 from modelguard.errors import CannotPost, ExitCode
 from modelguard.progress import shown
@@ -38,6 +39,7 @@ def audit(options: argparse.Namespace) -> Result:
             hub_token=os.environ.get(HUB_TOKEN, ""),
             lfs=store_at(options.lfs_url, os.environ.get(OWN_TOKEN, ""), os.environ) if options.lfs_url else None,
             whole=options.whole,
+            confined=FOR_AUDITS if options.confined else None,
             progress=progress,
         )
         report = pipeline.audit(request)

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict, replace
 from functools import partial
 
-from modelguard.activations.both_networks import run_both
+from modelguard.activations.apart import run_both_apart
 from modelguard.activations.extent import Extent
 from modelguard.attempt import attempt
 from modelguard.commands.inputs import colour, width
@@ -48,7 +48,7 @@ def compare_two(options: argparse.Namespace) -> Result:
         return _compared(compared, options)
     with shown(quiet=options.quiet) as progress:
         extent = Extent(layers=options.layers, progress=progress)
-        run = partial(run_both, left, left_folder, right_folder, right, extent)
+        run = partial(run_both_apart, left, left_folder, right_folder, right, extent)
         return _compared(compared, options, attempt(run, what="running both models on the probes"))
 
 

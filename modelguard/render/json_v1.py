@@ -36,8 +36,14 @@ def audit_document(report: Report) -> Document:
         "policy": {"digest": report.policy_digest, "settings": [asdict(setting) for setting in report.settings]},
         "version": report.version,
         "reproduce": report.reproduce,
-        "run": {"seconds": round(report.seconds, 3), "bytes_read": sum(_bytes_read(model) for model in report.models)},
+        "run": {"seconds": round(report.seconds, 3), "bytes_read": sum(_bytes_read(model) for model in report.models)} | _walls(report),
     }
+
+
+def _walls(report: Report) -> Document:
+    """What held the processes without secrets, in which the files were opened; nothing where there were none."""
+    held = [set(model.walls) for model in report.models if model.walls]
+    return {"confined": sorted(set.intersection(*held))} if held else {}
 
 
 def compare_document(comparison: Comparison) -> Document:

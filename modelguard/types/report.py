@@ -116,6 +116,7 @@ class ModelReport:
     weights: Comparison | None
     previous: Comparison | None
     activations: ActivationComparison | None
+    walls: tuple[str, ...] = ()  # what held the process without secrets that looked at it; none where there was no such process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
