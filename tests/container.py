@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -154,8 +155,9 @@ def _same_device(one: Path, other: Path) -> bool:
 def _for_pip() -> tuple[str, ...]:
     """pip's configuration files, the local paths that stand in them, and the machine's certificates."""
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "config")
-    debug = subprocess.run((*pip, "debug"), capture_output=True, text=True, check=True).stdout
-    values = subprocess.run((*pip, "list"), capture_output=True, text=True, check=True).stdout
+    home = os.environ | {"HOME": pwd.getpwuid(os.geteuid()).pw_dir}  # the tests' own home has no configuration
+    debug = subprocess.run((*pip, "debug"), env=home, capture_output=True, text=True, check=True).stdout
+    values = subprocess.run((*pip, "list"), env=home, capture_output=True, text=True, check=True).stdout
     files = re.findall(r"^\s+(/\S+), exists: True$", debug, re.MULTILINE)
     found = [Path(path) for path in re.findall(r"(?<![:\w/.])(?:file://)?(/[\w./-]+)", values)]
     named = [str(path.parent if path.name == "simple" else path) for path in found if path.exists()]  # an index links to files beside it

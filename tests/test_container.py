@@ -232,7 +232,8 @@ def test_the_image_is_as_small_as_it_is_said_to_be(built: Built) -> None:
 
 def test_the_full_image_is_as_small_as_it_is_said_to_be(built: Built, job: Job) -> None:
     """It takes two and a half minutes to build. Its torch knows no GPU, whose libraries would make it four times as large."""
-    full = built.engine.container(built.engine.build("full", TORCH=TORCH))
+    index = os.environ.get("TORCH_INDEX", "")  # as the Makefile takes it
+    full = built.engine.container(built.engine.build("full", TORCH=TORCH, CPU_WHEEL_INDEX=index))
     whole, below = built.engine.size(full), built.engine.size(built.base)
     added = (whole - below) / MIB
     print(f"{whole / MIB:.0f} MiB, of them {added:.0f} ours")  # noqa: T201
