@@ -44,7 +44,7 @@ def collect_apart(
     """
     with ExitStack() as stack:
         clerk = _Clerk(change, world, policy, stack)
-        broker = Broker(limits)
+        broker = Broker(limits, hands_over=True)
         broker.answers("head", lambda given: broker.folder(world.folder(text(given))))
         broker.answers("before", lambda given: broker.folder(world.folder_before(text(given))))
         broker.answers("base", lambda given: broker.folder(clerk.base(given)))
