@@ -88,7 +88,7 @@ class ConfinedWorld:
 
     def open(self, path: str) -> Blob:
         """A file of the head."""
-        return OfferedBlob(self.desk, self.desk.ask("file", path))
+        return OfferedBlob(self.desk, *self.desk.ask_for_file("file", path))
 
     def read(self, path: str) -> bytes:
         """A small file of the head."""

@@ -44,7 +44,7 @@ def collect_apart(
     Where it ends without an answer, nothing was looked at, and each piece of evidence says so.
     """
     with ExitStack() as stack:
-        broker = Broker(limits)
+        broker = Broker(limits, hands_over=True)
         clerk = _Clerk(change, world, policy, stack, broker)
         broker.answers("head", lambda given: clerk.offered(world.folder(text(given), clerk.places)))
         broker.answers("before", lambda given: broker.folder(world.folder_before(text(given))))

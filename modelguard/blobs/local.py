@@ -30,6 +30,11 @@ class LocalBlob:
             raise CannotFetch(f"{self.name}: not a regular file")
         self._descriptor, self.size = descriptor, status.st_size
 
+    @property
+    def descriptor(self) -> int:
+        """The open file, which can only be read. It closes with the blob."""
+        return self._descriptor
+
     def readinto(self, start: int, buffer: memoryview) -> None:
         done = 0
         while done < len(buffer):

@@ -91,7 +91,7 @@ def _serve(channel: Channel, broker: Broker, limits: Limits, progress: Progress)
         if kind == FILL and len(body) == READ.size:
             _answer(channel, BYTES, lambda body=body: broker.read(*READ.unpack(body)))  # type: ignore[misc]
         elif kind == ASK:
-            _answer(channel, TOLD, lambda body=body: dumps(broker.look_up(loads(body))))  # type: ignore[misc]
+            _answer(channel, TOLD, lambda body=body: dumps(broker.look_up(loads(body))), broker.handed)  # type: ignore[misc]
         elif kind == SHOW:
             _show(loads(body), progress)
         elif kind == WALLS and not broker.walls:
@@ -108,13 +108,13 @@ def _outcome(answer: Any) -> Any:
     return from_words(answer.get("error") if isinstance(answer, dict) else None)
 
 
-def _answer(channel: Channel, kind: bytes, made: Callable[[], bytes | memoryview]) -> None:
+def _answer(channel: Channel, kind: bytes, made: Callable[[], bytes | memoryview], handed: Callable[[], int | None] = lambda: None) -> None:
     try:
         answer = made()
     except ModelguardError as error:
         channel.send(REFUSED, dumps(as_words(error)))
         return
-    channel.send(kind, answer)
+    channel.send(kind, answer, handed())
 
 
 def _names(told: Any) -> tuple[str, ...]:

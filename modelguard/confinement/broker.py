@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from modelguard.blobs.base import Blob, Folder
+from modelguard.blobs.local import LocalBlob
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.confinement.limits import Limits
 from modelguard.confinement.wire import MAX_READ
@@ -16,6 +17,7 @@ from modelguard.errors import CannotRead, Malformed
 
 MAX_HANDLES = 200_000
 MAX_NAME = 4096
+MAX_HANDED = 128  # fewer than a child may have open
 
 Lookup = Callable[[Any], Any]
 
@@ -40,14 +42,15 @@ class _Tensor:
 
 
 class Broker:
-    """Answers a child."""
+    """Answers a child. Where it `hands_over`, a file of this machine that was offered is handed over open, and read without us."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, hands_over: bool = False) -> None:
         self._lookups: dict[str, Lookup] = {"open": self._open, "tensor": self._tensor}
         self._folders: list[Folder] = []
         self._checkpoints: list[Checkpoint] = []
         self._handles: list[Bytes] = []
         self._left, self._buffer = limits.served, bytearray()
+        self._to_hand, self._handed = MAX_HANDED if hands_over else 0, -1
         self.walls: tuple[str, ...] = ()  # what holds the child, as it says itself before it sees anything of a stranger's
 
     def answers(self, question: str, lookup: Lookup) -> None:
@@ -68,13 +71,21 @@ class Broker:
 
     def blob(self, blob: Blob) -> dict[str, object]:
         """Offers a file: what the child is told of it."""
+        if self._to_hand and isinstance(blob, LocalBlob):
+            self._to_hand, self._handed = self._to_hand - 1, blob.descriptor
         return {"handle": self._keep(blob), "name": blob.name, "size": blob.size, "sha256": blob.sha256, "verified": blob.verified}
 
     def look_up(self, question: object) -> Any:
         """What a question gives. Raises Malformed for one that is none, and whatever looking it up raises."""
+        self._handed = -1
         if not isinstance(question, list) or len(question) != 2 or not isinstance(question[0], str) or question[0] not in self._lookups:
             raise Malformed("a question that nobody here answers")
         return self._lookups[question[0]](question[1])
+
+    def handed(self) -> int | None:
+        """The descriptor that goes with the last answer."""
+        last, self._handed = self._handed, -1
+        return last if last >= 0 else None
 
     def read(self, handle: int, start: int, length: int) -> memoryview:
         """Bytes of what was opened. Raises CannotRead."""

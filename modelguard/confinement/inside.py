@@ -50,12 +50,16 @@ class Desk:
 
     def ask(self, what: str, given: object) -> Any:
         """What the parent looks up. Raises what looking it up raised there."""
+        return self.ask_for_file(what, given)[0]
+
+    def ask_for_file(self, what: str, given: object) -> tuple[Any, int | None]:
+        """What the parent looks up, and an open file where it hands one over: reading that needs nobody."""
         with self._lock:
             self._channel.send(ASK, dumps([what, given]))
-            kind, body = self._channel.receive()
+            kind, body, handed = self._channel.receive_handed()
         if kind == REFUSED:
             raise from_words(loads(body))
-        return loads(body)
+        return loads(body), handed
 
     def fill(self, handle: int, start: int, buffer: memoryview) -> None:
         """Fills a buffer with bytes of what was opened under a handle. Raises what reading raised there."""

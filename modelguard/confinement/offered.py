@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -15,8 +16,8 @@ from modelguard.errors import CannotFetch, CannotRead
 class OfferedBlob:
     """A file that the parent opened."""
 
-    def __init__(self, desk: Desk, told: Mapping[str, Any]) -> None:
-        self._desk, self._handle = desk, told["handle"]
+    def __init__(self, desk: Desk, told: Mapping[str, Any], handed: int | None = None) -> None:
+        self._desk, self._handle, self._handed = desk, told["handle"], handed
         self.name: str = told["name"]
         self.size: int = told["size"]
         self.sha256: str | None = told["sha256"]
@@ -25,7 +26,19 @@ class OfferedBlob:
     def readinto(self, start: int, buffer: memoryview) -> None:
         if start < 0 or start + len(buffer) > self.size:
             raise CannotRead(f"{self.name}: ends before byte {start + len(buffer)}")
-        self._desk.fill(self._handle, start, buffer)
+        if self._handed is None:
+            self._desk.fill(self._handle, start, buffer)
+            return
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(self._handed, [buffer[done:]], start + done)
+            if count == 0:
+                raise CannotRead(f"{self.name}: ended while it was read", advice="the file changed meanwhile: run again")
+            done += count
+
+    def __del__(self) -> None:
+        if self._handed is not None:
+            os.close(self._handed)
 
 
 class OfferedFolder:
@@ -39,7 +52,7 @@ class OfferedFolder:
     def open(self, name: str) -> Blob:
         if name not in self.sizes:
             raise CannotFetch(f"{self.ref}: has no file {name}")
-        return OfferedBlob(self._desk, self._desk.ask("open", [self._number, name]))
+        return OfferedBlob(self._desk, *self._desk.ask_for_file("open", [self._number, name]))
 
 
 class OfferedCheckpoint:

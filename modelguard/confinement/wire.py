@@ -36,13 +36,17 @@ class Channel:
         self._end = end
         self.patience = patience
 
-    def send(self, kind: bytes, body: bytes | bytearray | memoryview = b"") -> None:
-        """Says something. Raises Silence when nobody listens any more."""
+    def send(self, kind: bytes, body: bytes | bytearray | memoryview = b"", handed: int | None = None) -> None:
+        """Says something, and hands an open file over with it. Raises Silence when nobody listens any more."""
         if len(body) > BOUNDS[kind]:
             raise Malformed(f"{len(body):,} bytes, more than the {BOUNDS[kind]:,} that may be said at once")
         began = self._arm()
         try:
-            self._end.sendall(HEAD.pack(kind, len(body)))
+            head = HEAD.pack(kind, len(body))
+            if handed is None:
+                self._end.sendall(head)
+            else:
+                socket.send_fds(self._end, [head], [handed])
             self._end.sendall(body)
         except OSError as error:
             raise Silence(type(error).__name__) from error
@@ -79,6 +83,18 @@ class Channel:
             if not count:
                 raise Silence("ended")
             done += count
+
+    def receive_handed(self) -> tuple[bytes, bytearray, int | None]:
+        """The next frame with the open file that came with it. For the child alone: the parent takes none."""
+        first, handed, _flags, _address = socket.recv_fds(self._end, 1, 1, socket.MSG_CMSG_CLOEXEC)
+        if not first:
+            raise Silence("ended")
+        head = bytearray(first.ljust(HEAD.size, b"\0"))
+        self.fill(memoryview(head)[1:])
+        kind, length = HEAD.unpack(head)
+        body = bytearray(length)
+        self.fill(memoryview(body))
+        return kind, body, handed[0] if handed else None
 
     def _arm(self) -> float:
         """The time now, with the socket's patience set to what is left of ours."""

@@ -157,10 +157,21 @@ def count(_given: Any, desk: Desk) -> None:
 def copy(told: Any, desk: Desk) -> str:
     """A file's content, read in uneven pieces."""
     blob = OfferedFolder(desk, told["folder"]).open(told["name"])
+    assert isinstance(blob, OfferedBlob)
+    assert (blob._handed is not None) == told.get("handed", False)
     buffer = bytearray(blob.size)
     for begin in range(0, blob.size, 77_777):
         blob.readinto(begin, memoryview(buffer)[begin : begin + 77_777])
     return buffer.hex()
+
+
+def write_handed(told: Any, desk: Desk) -> str:
+    blob = OfferedFolder(desk, told["folder"]).open(told["name"])
+    try:
+        os.pwrite(blob._handed, b"x", 0)  # type: ignore[attr-defined]
+    except OSError as error:
+        return f"refused: {type(error).__name__}"
+    return "written"
 
 
 def tensor(told: Any, desk: Desk) -> list[Any]:

@@ -154,7 +154,7 @@ ENDINGS = {
 @pytest.mark.parametrize("task", ENDINGS)
 def test_each_end_is_one_line(task: str) -> None:
     kind, words = ENDINGS[task]
-    limits = Limits(memory=1 << 30, cpu=1, wall=2.0) if task in ("eat_memory", "sleep") else Limits(cpu=1)
+    limits = Limits(memory=1 << 30, cpu=60) if task == "eat_memory" else Limits(cpu=1, wall=2.0 if task == "sleep" else 60.0)
     began = time.monotonic()
     with pytest.raises(kind, match=words) as caught:
         run(task, limits=limits)
@@ -213,6 +213,16 @@ def test_files_and_tensors_come_through_the_broker(tmp_path: Path) -> None:
     assert bytes.fromhex(run("copy", {"folder": broker.folder(folder), "name": "m.safetensors"}, broker=broker)) == content
     told = broker.checkpoint(open_safetensors(folder.open("m.safetensors")))
     assert run("tensor", told, broker=broker) == ["w", "F32", [100, 1000], values.tobytes().hex()]
+
+
+def test_a_file_of_this_machine_is_handed_over_open_and_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(bytes(range(256)) * 1000)
+    broker = Broker(Limits(served=0), hands_over=True)
+    told = {"folder": broker.folder(LocalFolder(tmp_path, "models")), "name": "model.bin", "handed": True}
+    assert bytes.fromhex(run("copy", told, broker=broker)) == bytes(range(256)) * 1000
+    assert run("write_handed", told, broker=broker) == "refused: OSError"
+    with pytest.raises(CannotRead, match="bytes that were not offered"):
+        run("overreach", ["fill", 5, 0, 1], broker=broker)
 
 
 OVERREACH: dict[str, tuple[list[Any], str]] = {
