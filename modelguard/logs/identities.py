@@ -79,9 +79,9 @@ def _same_batches(prefix: str, taken: Sequence[tuple[int, float, float]]) -> Ide
     low, high = max(count - slack for _, count, slack in taken), min(count + slack for _, count, slack in taken)
     odd = [step for step, count, slack in taken if abs(count - taken[0][1]) > slack + taken[0][2]]
     numbers: dict[str, float | int | str] = {"evaluations": len(taken), "batches": taken[0][1], "odd": len(odd)}
-    text = f"{prefix}_runtime × {prefix}_steps_per_second is {taken[0][1]:.5g} batches in each of {len(taken)} evaluations"
+    text = f"{prefix}_runtime times {prefix}_steps_per_second is {taken[0][1]:.5g} batches in each of {len(taken)} evaluations"
     if low > high and odd:
-        text = f"{prefix}_runtime × {prefix}_steps_per_second differs between evaluations, first at step {odd[0]}"
+        text = f"{prefix}_runtime times {prefix}_steps_per_second differs between evaluations, first at step {odd[0]}"
     standing = Standing.BROKEN if low > high and odd else Standing.HOLDS
     return Identity(rule=TOTALS, name="eval-batches", standing=standing, text=text, numbers=numbers)
 

@@ -156,7 +156,7 @@ def _rate(run: Run, steps: int, runtime: float, rate: float) -> Identity:
     slack = 0.51e-3 * abs(runtime) + 0.51e-4 * abs(rate) + printed * abs(taken)
     planned = int(run.claimed.get("max_steps", 0))
     numbers = {"train_runtime": runtime, "train_steps_per_second": rate, "product": taken, "steps": steps, "max_steps": planned}
-    text = f"train_runtime × train_steps_per_second = {taken:.6g}, the run has {steps} steps"
+    text = f"train_runtime times train_steps_per_second comes to {taken:.6g}, the run has {steps} steps"
     starts = [0, *_takeovers(run, steps)]
     fits = any(abs(taken - (end - start)) <= slack for end in {steps, planned} - {0} for start in starts)
     good = not math.isfinite(taken) or fits or (run.format not in STEPPED and taken > steps)
