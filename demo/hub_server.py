@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 LFS_FROM = 1 << 20  # bytes; the real hub goes by .gitattributes
 PIECE = 1 << 20
@@ -149,7 +149,7 @@ class Handler(BaseHTTPRequestHandler):
         if found := re.fullmatch(r"/api/models/(.+)/tree/([^/]+)", path):
             self._tree(found[1], found[2])
         elif found := re.fullmatch(r"/api/models/(.+?)(?:/revision/(.+))?", path):
-            self._api(found[1], found[2] or "main")
+            self._api(found[1], found[2] or "main", blobs=parse_qs(urlsplit(self.path).query).get("blobs", [""])[-1].lower() == "true")
         elif found := re.fullmatch(r"/store/([0-9a-f]{64})", path):
             self._object(found[1])
         elif found := re.fullmatch(r"/([^/]+(?:/[^/]+)?)/resolve/([^/]+)/(.+)", path):
@@ -157,11 +157,12 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._error(404, "")
 
-    def _api(self, name: str, revision: str) -> None:
+    def _api(self, name: str, revision: str, *, blobs: bool) -> None:
+        """What the hub knows of a model. Sizes and hashes of its files are told to those who ask for them alone."""
         found = self._find(name, revision, "api")
         if found is None:
             return
-        siblings = [_sibling(path, file) for path, file in found.files.items()]
+        siblings = [_sibling(path, file) if blobs else {"rfilename": path} for path, file in found.files.items()]
         body = json.dumps({"id": name, "modelId": name, "sha": found.commit, "private": False, "siblings": siblings}).encode()
         self._send(200, b"<html>" if self.state.faults.get("api") == "junk" else body, {"Content-Type": "application/json"})
 

@@ -13,8 +13,10 @@ from pathlib import Path
 from modelguard.activity import Activity, activity
 from modelguard.attempt import attempt
 from modelguard.blobs.lfs_remote import store_of_job
-from modelguard.delivery import Wish, deliver, destination, found
-from modelguard.errors import BadRequest, ExitCode, ModelguardError
+from modelguard.declaration import pinnable
+from modelguard.delivery import Wish, deliver, destination, found, say_in_check
+from modelguard.disclosure import public
+from modelguard.errors import BadRequest, CannotRead, ExitCode, ModelguardError
 from modelguard.github.api import Api
 from modelguard.github.pulls import standing_at
 from modelguard.organisation import with_policy
@@ -23,13 +25,17 @@ from modelguard.step import Environ, Step, say, write
 from modelguard.types.findings import Missing, Verdict
 from modelguard.types.report import Report
 from modelguard.verdict import EXIT_CODES
+from modelguard.verdict_check import wanted
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "fail-on": ("violation", "inconclusive", "warning", "never"),
     "comment": ("always", "on-findings", "never"),
+    "check": ("auto", "on", "off"),
     "activations": ("auto", "on", "off"),
+    "disclose": ("comment", "report"),
 }
-INPUTS = ("github-token", "id", "max-download", "registry", "policy", "policy-token", "config", "hf-token", *CHOICES)
+NAMES = ("github-token", "hf-token", "id", "models", "base-model", "max-download", "registry", "policy", "policy-token", "config")
+INPUTS = (*NAMES, *CHOICES)
 UNITS = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _LOGGER = logging.getLogger("modelguard")
 MAX_EVENT_BYTES = 32 << 20
@@ -38,7 +44,7 @@ IDENTITY = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What the workflow asked for; "" where it asked for nothing. The token stays out of `repr`."""
+    """What the workflow asked for; "" where it asked for nothing. Tokens stay out of `repr`."""
 
     token: str
     fail_on: str
@@ -47,7 +53,11 @@ class Inputs:
     max_download: int | None
     registry: str | None = None  # may hold a password
     identity: str = "default"
+    check: str = "auto"
+    models: tuple[str, ...] = ()
+    base_model: str | None = None
     hub_token: str = ""
+    disclose: str = "comment"
 
     def __repr__(self) -> str:
         return f"Inputs(fail_on={self.fail_on!r}, comment={self.comment!r}, activations={self.activations!r})"
@@ -109,7 +119,11 @@ def read_inputs(environ: Environ) -> Inputs:
         max_download=_size(given["max-download"]) if "max-download" in given else None,
         registry=given.get("registry"),
         identity=given.get("id", "default"),
+        check=given.get("check", "auto"),
+        models=tuple(line.strip() for line in given.get("models", "").splitlines() if line.strip()),
+        base_model=pinnable(given.get("base-model"), "the input base-model"),
         hub_token=given.get("hf-token", ""),
+        disclose=given.get("disclose", "comment"),
     )
 
 
@@ -139,13 +153,33 @@ def _run(step: Step) -> ExitCode:
         say("this event brings no new commit: there is nothing to look at")
         step.outputs |= {"verdict": str(Verdict.CONSISTENT), "findings-count": "0"}
         return ExitCode.CONSISTENT
-    report = audit(_request(doing, inputs, step.environ))
+    report = _audited(doing, inputs, step)
     say(report.headline)
-    for model in report.models:
+    for model in (public(report) if inputs.disclose == "report" else report).models:
         for finding in model.findings:
             say(f"  {finding.status:<14} {finding.rule}: {finding.subject}: {finding.claim.text}")
-    deliver(report, doing, Wish(token=inputs.token, comment=inputs.comment, identity=inputs.identity), step)
-    return exit_code(report, inputs.fail_on)
+    code = exit_code(report, inputs.fail_on)
+    deliver(report, doing, _wish(doing, inputs, code), step)
+    return code
+
+
+def _audited(doing: Activity, inputs: Inputs, step: Step) -> Report:
+    """The report. Where there is none, a check that an earlier run of this commit wrote must not stand there as if there were."""
+    try:
+        report = attempt(lambda: audit(_request(doing, inputs, step.environ)), what="the audit", passing=ModelguardError)
+        if isinstance(report, Missing):
+            raise CannotRead(report.why, advice=report.advice)
+    except ModelguardError as error:
+        say_in_check(error, doing, _wish(doing, inputs, error.exit_code), step)
+        raise
+    return report
+
+
+def _wish(doing: Activity, inputs: Inputs, code: ExitCode) -> Wish:
+    check = inputs.check if wanted(inputs.check, doing, inputs.fail_on) else "off"
+    fails = code is not ExitCode.CONSISTENT
+    identity, disclose = inputs.identity, inputs.disclose
+    return Wish(token=inputs.token, comment=inputs.comment, identity=identity, check=check, fails=fails, disclose=disclose)
 
 
 def _asked(environ: Environ, inputs: Inputs) -> Activity:
@@ -168,7 +202,8 @@ def _request(doing: Activity, inputs: Inputs, environ: Environ) -> AuditRequest:
         raise BadRequest("GITHUB_WORKSPACE is not set", advice="run as a step of a workflow, after actions/checkout")
     request = AuditRequest(repo=Path(environ["GITHUB_WORKSPACE"]), base=doing.base, head=doing.head, activations=inputs.activations)
     store = store_of_job(environ, inputs.token)
-    request = replace(with_policy(request, environ), registry=inputs.registry, whole=doing.whole, lfs=store, hub_token=inputs.hub_token)
+    request = replace(request, models=inputs.models, base_model=inputs.base_model, hub_token=inputs.hub_token)
+    request = replace(with_policy(request, environ), registry=inputs.registry, whole=doing.whole, lfs=store)
     return request if inputs.max_download is None else replace(request, max_download=inputs.max_download)
 
 

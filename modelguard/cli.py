@@ -126,6 +126,9 @@ def _audit(commands: argparse._SubParsersAction[_Parser]) -> None:
     lfs = "Git LFS objects that are not at hand come from this server (https://host/org/name.git/info/lfs; MODELGUARD_LFS_TOKEN)"
     command.add_argument("--lfs-url", metavar="URL", help=lfs)
     command.add_argument("--registry", metavar="URL", help="known models, instead of the policy's registry: a file or postgresql://…")
+    command.add_argument("--models", action="append", default=[], metavar="GLOB", help="look at these models only; repeat it")
+    pin = "the base of models that policy pins none for: a card may claim it and nothing else (private: MODELGUARD_HUB_TOKEN)"
+    command.add_argument("--base-model", metavar="hf:NAME", help=pin)
     command.add_argument("--whole", action="store_true", help="audit every model of HEAD, changed or not; policy is still read from BASE")
     command.add_argument("--out", type=Path, metavar="DIR", help="write report.json, .sarif, .html and comment.md there")
     _reach(command)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelguard.documents import json_object, yaml_document
-from modelguard.errors import Malformed
+from modelguard.errors import BadRequest, Malformed
 from modelguard.types.changes import BaseReference, Declaration
 
 FRONT_MATTER = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
@@ -53,6 +53,14 @@ def reference(text: str, source: str, *, pinned: bool = False) -> BaseReference:
     if not sound:
         raise Malformed(f"{source}: {text[:80]!a} names no model of the hub", advice="write base_model: organisation/name")
     return BaseReference(name=name, revision=revision or None, source=source, pinned=pinned)
+
+
+def pinnable(text: str | None, source: str) -> str | None:
+    """A base as an operator pins it. Raises BadRequest for what names no model of the hub."""
+    try:
+        return None if not text else f"hf:{reference(text, source).text}"
+    except Malformed as error:
+        raise BadRequest(str(error), advice="write hf:organisation/name@commit") from error
 
 
 def _card_bases(written: Mapping[str, Any], name: str) -> tuple[BaseReference, ...]:

@@ -11,7 +11,9 @@ import msgspec
 
 from modelguard.activity import Activity
 from modelguard.attempt import attempt
-from modelguard.errors import BadRequest
+from modelguard.disclosure import public
+from modelguard.errors import BadRequest, ModelguardError
+from modelguard.github import check_run
 from modelguard.github import comment as sticky
 from modelguard.github.api import Api, Destination
 from modelguard.github.job import annotation, append_summary
@@ -23,6 +25,7 @@ from modelguard.step import Environ, Step, printable, say
 from modelguard.types.findings import Finding, Missing, Status, Verdict
 from modelguard.types.report import Report
 from modelguard.verdict import blocks
+from modelguard.verdict_check import check_of, check_without
 
 MAX_ANNOTATIONS = 10  # GitHub shows no more of one step
 SUMMARY_LIMIT = 250_000  # characters; at four bytes each they stay below GitHub's MiB
@@ -30,11 +33,18 @@ SUMMARY_LIMIT = 250_000  # characters; at four bytes each they stay below GitHub
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """Whether and under which identity to comment. The token stays out of `repr`."""
+    """Whether and under which identity to comment, and to write a check. The token stays out of `repr`.
+
+    `check` is "off", "auto" (where it may be; a refusal is one line of the log) or "on" (a refusal is a warning); `fails` says what the
+    step comes to; `disclose` "report" keeps the names of undeclared parents to the report's files.
+    """
 
     token: str
     comment: str
     identity: str = "default"
+    check: str = "off"
+    fails: bool = False
+    disclose: str = "comment"
 
     def __repr__(self) -> str:
         return f"Wish(comment={self.comment!r}, identity={self.identity!r})"
@@ -43,9 +53,10 @@ class Wish:
 def deliver(report: Report, doing: Activity, wish: Wish, step: Step) -> None:
     """Writes the report's files and the job summary, posts the comment and the threads, and notes outputs and annotations."""
     folder = report_folder(step.environ)
-    summary = markdown.comment(report, limit=SUMMARY_LIMIT)
     write(report, folder)
-    write_file(folder / "report.md", summary + "\n")
+    write_file(folder / "report.md", markdown.comment(report, limit=SUMMARY_LIMIT) + "\n")
+    report = public(report) if wish.disclose == "report" else report  # from here on everybody reads it
+    summary = markdown.comment(report, limit=SUMMARY_LIMIT)
     if step.environ.get("GITHUB_STEP_SUMMARY"):
         append_summary(Path(step.environ["GITHUB_STEP_SUMMARY"]), summary)
     step.outputs |= {
@@ -119,18 +130,48 @@ def destination(environ: Environ, number: int, token: str) -> Destination:
 
 def _deliver_words(report: Report, doing: Activity, wish: Wish, step: Step) -> None:
     """Posts what is wanted. What goes wrong here is said, and changes neither verdict nor exit code."""
-    if wish.comment == "never" or doing.number is None:
+    commenting = wish.comment != "never" and doing.number is not None
+    if not commenting and wish.check == "off":
         return
     if not wish.token:
-        say("no comment: the input github-token is not set (github-token: ${{ github.token }})")
+        say(f"no {'comment' if commenting else 'check'}: the input github-token is not set (github-token: ${{{{ github.token }}}})")
         return
     opened = attempt(lambda: Api(destination(step.environ, doing.number or 0, wish.token)), what="reaching GitHub")
     if isinstance(opened, Missing):
         step.warn(opened.why, opened.advice)
         return
-    if _posted(opened, report, doing, wish, step):
+    if wish.check != "off":
+        _checked(opened, report, doing, wish, step)
+    if commenting and _posted(opened, report, doing, wish, step):
         _reviewed(opened, report, doing, wish, step)
     opened.close()
+
+
+def say_in_check(error: ModelguardError, doing: Activity, wish: Wish, step: Step) -> None:
+    """Writes why there is no report into the check, where one is wanted."""
+    if wish.check == "off" or not wish.token:
+        return
+    opened = attempt(lambda: Api(destination(step.environ, doing.number or 0, wish.token)), what="reaching GitHub")
+    if not isinstance(opened, Missing):
+        _write_check(opened, check_without(error, doing, identity=wish.identity, environ=step.environ), wish, step)
+        opened.close()
+
+
+def _checked(api: Api, report: Report, doing: Activity, wish: Wish, step: Step) -> None:
+    """The check comes first: a branch may wait for it."""
+    check = check_of(report, doing, blocking(report), fails=wish.fails, identity=wish.identity, environ=step.environ)
+    _write_check(api, check, wish, step)
+
+
+def _write_check(api: Api, check: check_run.CheckRun, wish: Wish, step: Step) -> None:
+    """A token that may not write it is the rule on forks, and no warning unless it was asked for."""
+    written = attempt(lambda: check_run.post(api, check), what="writing the check")
+    if not isinstance(written, Missing):
+        say(f"check {check.conclusion}: {written}")
+    elif wish.check == "on":
+        step.warn(written.why, written.advice)
+    else:
+        say(f"no check: {written.why}: {written.advice}")
 
 
 def _posted(api: Api, report: Report, doing: Activity, wish: Wish, step: Step) -> bool:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import posixpath
+from dataclasses import replace
 from functools import cached_property, partial
 
 from modelguard.attempt import attempt
 from modelguard.blobs.base import Folder
 from modelguard.changes import unread
-from modelguard.checkpoints.base import Checkpoint, nbytes, parameters
+from modelguard.checkpoints.base import Checkpoint, nbytes
 from modelguard.checkpoints.opening import open_checkpoint
 from modelguard.checkpoints.optimizer_state import completed_by, optimizer_state_of
 from modelguard.checkpoints.peft import fit
 from modelguard.declaration import declare
-from modelguard.declared_bases import open_base
-from modelguard.errors import CannotRead
+from modelguard.declared_bases import BasePlace, by_fingerprint, controls_of, known_weights, place_of
 from modelguard.eval_files import evals_beside
+from modelguard.facts import facts
+from modelguard.known_objects import KnownObjects
 from modelguard.logs.base import assemble
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.policy import Policy
-from modelguard.types.changes import BaseReference, Declaration, ModelChange, ModelKind
+from modelguard.stated_identity import at_hand, stated_comparison
+from modelguard.types.changes import Declaration, ModelChange, ModelKind
 from modelguard.types.displacement import Displacement
 from modelguard.types.evals import EvalLogs, TeacherEvidence
 from modelguard.types.evidence import EVIDENCE_NAMES, Evidence
@@ -65,15 +68,17 @@ class _Collector:
     def _opened(self) -> Checkpoint | Missing:
         if self.change.kind is ModelKind.UNSUPPORTED:
             return unread(self.change)
-        return attempt(lambda: open_checkpoint(self._world.folder(self._directory), self._name), what="opening the checkpoint")
+        folder = replace(self._world.folder(self._directory), objects=KnownObjects(lambda: self._places, self._world.objects))
+        return attempt(lambda: open_checkpoint(folder, self._name), what="opening the checkpoint")
 
     @cached_property
     def checkpoint(self) -> CheckpointFacts | Missing:
-        opened = self._opened
+        opened = self._unread or self._opened
         return opened if isinstance(opened, Missing) else attempt(lambda: facts(opened), what="reading the header")
 
     @cached_property
-    def _bases(self) -> tuple[tuple[Folder, Checkpoint], ...] | Missing:
+    def _places(self) -> tuple[BasePlace, ...] | Missing:
+        """Where the declared bases are; nothing of them is fetched yet."""
         declaration = self.declaration
         if self._world.headers_only:
             return Missing("only headers, papers and logs are read here", kind=Absence.INAPPLICABLE)
@@ -81,8 +86,27 @@ class _Collector:
             return declaration
         if not declaration.bases:
             return Missing("no base model is declared", advice="write base_model: organisation/name into the model card's front matter")
-        bases, world, policy = declaration.bases[:MAX_BASES_COMPARED], self._world, self._policy
-        return attempt(lambda: tuple(open_base(base, world, policy) for base in bases), what="opening the declared base")
+        named = declaration.bases[:MAX_BASES_COMPARED]
+        return attempt(lambda: tuple(place_of(base, self._world, self._policy) for base in named), what="opening the declared base")
+
+    @cached_property
+    def _bases(self) -> tuple[tuple[Folder, Checkpoint], ...] | Missing:
+        places = self._places
+        if isinstance(places, Missing):
+            return places
+        return attempt(lambda: tuple((place.folder, place.open()) for place in places), what="opening the declared base")
+
+    @cached_property
+    def _stated(self) -> Comparison | Missing | None:
+        """The comparison that sha256 alone decide, or why it cannot be; None where the weights must be read."""
+        return stated_comparison(self.change, self.declaration, lambda: self._places, self._world)
+
+    @property
+    def _unread(self) -> Missing | None:
+        """Why the weights are not fetched although they could be: they are known by their sha256."""
+        if not isinstance(self._stated, Comparison) or at_hand(self.change, self._world):
+            return None
+        return Missing(self._stated.unknown[0].why, kind=Absence.INAPPLICABLE)
 
     @property
     def _sides(self) -> tuple[Checkpoint, tuple[tuple[Folder, Checkpoint], ...]] | Missing:
@@ -97,18 +121,14 @@ class _Collector:
     @cached_property
     def _by_fingerprint(self) -> Comparison | Missing:
         """The checkpoint held against the registry's fingerprint of a declared base whose weights are not to be had."""
-        opened, bases, declared, place = self._opened, self._bases, self.declaration, self._world.registry
-        why = bases.why if isinstance(bases, Missing) and bases.kind is Absence.BROKEN else ""
-        if isinstance(opened, Missing) or isinstance(declared, Missing) or place is None or not why:
-            return Missing("no fingerprint is called for")
-        from modelguard.known_models import by_fingerprint
-
-        return attempt(lambda: by_fingerprint(opened, declared.bases, place, self._policy.alpha, why), what="comparing with fingerprints")
+        return by_fingerprint(self._opened, self._bases, self.declaration, self._world, self._policy)
 
     @cached_property
     def weights(self) -> Comparison | Missing:
         if self.change.kind is ModelKind.ADAPTER:
             return Missing("an adapter alone cannot confirm its base beyond shapes", kind=Absence.INAPPLICABLE)
+        if self._stated is not None:
+            return self._stated
         sides = self._sides
         if isinstance(sides, Missing):
             return sides if isinstance(self._by_fingerprint, Missing) else self._by_fingerprint
@@ -133,7 +153,7 @@ class _Collector:
 
     @cached_property
     def previous(self) -> Comparison | Missing:
-        change, opened = self.change, self._opened
+        change, opened = self.change, self._unread or self._opened
         if change.before_entry is None or not change.weights_touched:
             return Missing("the weights are new in this change or not touched by it", kind=Absence.INAPPLICABLE)
         if isinstance(opened, Missing):
@@ -160,6 +180,8 @@ class _Collector:
             return Missing(why, kind=Absence.INAPPLICABLE)
         if self._world.activations == "off":
             return Missing("activations are switched off", kind=Absence.INAPPLICABLE)
+        if self._unread is not None and self._world.activations == "auto":
+            return self._unread
         sides = self._sides
         if isinstance(sides, Missing):
             return sides
@@ -229,9 +251,12 @@ class _Collector:
 
     @cached_property
     def kinship(self) -> Kinship | Missing:
-        place, opened, bases = self._world.registry, self._opened, self._bases
+        place = self._world.registry
         if place is None or self._world.headers_only:
             return Missing("no registry of known models is named", kind=Absence.INAPPLICABLE)
+        if self._unread is not None:
+            return self._unread
+        opened, bases = self._opened, self._bases
         if self.change.kind is ModelKind.ADAPTER:
             return Missing("an adapter has no weights that a registry could know", kind=Absence.INAPPLICABLE)
         if isinstance(opened, Missing):
@@ -242,7 +267,7 @@ class _Collector:
         sides = () if isinstance(bases, Missing) else tuple(base for _, base in bases)
         declared = () if isinstance(self.declaration, Missing) else self.declaration.bases
         before = None if isinstance(self._before, Missing) else self._before
-        opener = None if self._world.offline else self._known_weights
+        opener = None if self._world.offline else partial(known_weights, world=self._world, policy=self._policy)
         more = Surroundings(alpha=self._policy.alpha, previous=before, opener=opener, why=found)
         return attempt(lambda: among_known(opened, sides, declared, place, more), what="searching the registry")
 
@@ -254,13 +279,6 @@ class _Collector:
     def teacher(self) -> TeacherEvidence | Missing:
         why = "no candidate teachers' evaluation logs are named"
         return Missing(why, advice="modelguard evals LOGS --reference LOGS --control LOGS", kind=Absence.INAPPLICABLE)
-
-    def _known_weights(self, reference: str) -> Checkpoint:
-        """The weights of a registry's entry; only the hub's are opened here, no path that a registry may hold."""
-        if not reference.startswith("hf:"):
-            raise CannotRead(f"{reference}: only models of the hub are opened here")
-        name, _, revision = reference.removeprefix("hf:").partition("@")
-        return open_base(BaseReference(name=name, revision=revision or None, source="registry"), self._world, self._policy)[1]
 
     def _compare(self, left: Checkpoint, right: Checkpoint) -> Comparison:
         from modelguard.fingerprint.compare import compare
@@ -277,22 +295,4 @@ class _Collector:
     @cached_property
     def _controls(self) -> tuple[Checkpoint, ...]:
         """The models that policy calls independent, for the test that has no exact null. Without one of them nothing is compared."""
-        from modelguard.known_models import controls
-
-        return controls(self._policy.document.controls, self._world.registry, self._known_weights)
-
-
-def facts(checkpoint: Checkpoint) -> CheckpointFacts:
-    """What a header says. Raises CannotRead for a file without tensors: nothing to audit is not a pass."""
-    if not checkpoint.tensors:
-        raise CannotRead(f"{checkpoint.ref}: holds no tensors, so there is nothing to audit", advice="save the model again")
-    return CheckpointFacts(
-        ref=checkpoint.ref,
-        format=checkpoint.format,
-        tensors=len(checkpoint.tensors),
-        parameters=parameters(checkpoint),
-        nbytes=nbytes(checkpoint),
-        dtypes=tuple(sorted({info.dtype for info in checkpoint.tensors.values()})),
-        notes=checkpoint.notes,
-        verified=checkpoint.verified,
-    )
+        return controls_of(self._world, self._policy)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+from urllib.parse import quote
 
 from modelguard.errors import BadRequest, CannotFetch
+from modelguard.github.api import PAGE, Api, Destination, Json, Meaning, Refused
 
-if TYPE_CHECKING:
-    from github import Github
-
-RETRIES = 3
-TIMEOUT_SECONDS = 20
 MAX_BYTES = 1 << 20
 MAX_REPOSITORIES = 5_000
 PLACE = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)//(?P<path>[^@\s]+)@(?P<ref>[\w./-]+)", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 Value = TypeVar("Value")
 
 
@@ -56,27 +55,26 @@ def read_file(access: Access, place: FilePlace) -> tuple[bytes, str]:
     """(content, commit) of a file: the ref is resolved first, so that both belong together. Raises CannotFetch."""
     data, commit = look_for(access, place)
     if data is None:
-        raise CannotFetch(f"{place} could not be read (HTTP 404)", advice=ADVICE[404])
+        raise CannotFetch(f"{place} could not be read (HTTP 404)", advice=ADVICE[Meaning.NOT_FOUND])
     return data, commit
 
 
 def look_for(access: Access, place: FilePlace) -> tuple[bytes | None, str]:
     """As `read_file`, with None for a file that the repository, which can be seen, does not have at that commit."""
 
-    def read(client: Github) -> tuple[bytes | None, str]:
-        from github import UnknownObjectException
-
-        repository = client.get_repo(place.repository)
-        commit = repository.get_commit(place.ref).sha
+    def read(api: Api) -> tuple[bytes | None, str]:
+        commit = str(_object(api.get(f"/commits/{quote(place.ref, safe='')}"), place).get("sha", ""))
+        if COMMIT.fullmatch(commit) is None:
+            raise CannotFetch(f"{place}: GitHub's answer names no commit", advice=LATER)
         try:
-            found = repository.get_contents(place.path, ref=commit)
-        except UnknownObjectException:
-            return None, commit
-        if isinstance(found, list) or found.type != "file" or found.encoding != "base64" or found.size > MAX_BYTES:
-            raise CannotFetch(f"{place} is no file of at most {MAX_BYTES} bytes", advice="name the policy's file itself")
-        return found.decoded_content, commit
+            found = api.get(f"/contents/{quote(place.path, safe='')}", {"ref": commit})
+        except Refused as refused:
+            if refused.meaning is Meaning.NOT_FOUND:
+                return None, commit
+            raise
+        return _content(found, place), commit
 
-    return _asked(access, str(place), read)
+    return _asked(access, str(place), read, repository=place.repository)
 
 
 def repositories_of(access: Access, organisation: str) -> tuple[tuple[str, str], ...]:
@@ -84,46 +82,55 @@ def repositories_of(access: Access, organisation: str) -> tuple[tuple[str, str],
     if re.fullmatch(r"[\w.-]+", organisation, re.ASCII) is None:
         raise BadRequest(f"{organisation[:80]!a} is no organisation's name", advice="write it as in its address")
 
-    def listed(client: Github) -> Iterator[tuple[str, str]]:
-        for repository, _ in zip(client.get_organization(organisation).get_repos(), range(MAX_REPOSITORIES), strict=False):
-            if not repository.archived and repository.default_branch:
-                yield repository.full_name, repository.default_branch
+    def listed(api: Api) -> tuple[tuple[str, str], ...]:
+        everything = api.listed(f"/orgs/{organisation}/repos", {}, pages=MAX_REPOSITORIES // PAGE)
+        live = (item for item in everything if item.get("archived") is not True and item.get("default_branch"))
+        return tuple(sorted((str(item.get("full_name", "")), str(item["default_branch"])) for item in live))
 
-    return _asked(access, f"the repositories of {organisation}", lambda client: tuple(sorted(listed(client))))
+    return _asked(access, f"the repositories of {organisation}", listed)
 
 
-def _asked(access: Access, what: str, question: Callable[[Github], Value]) -> Value:
-    """The answer to a question to GitHub; refusals and broken connections become one reason."""
-    import requests
-    from github import Auth, Github, GithubException
-    from urllib3 import Retry
-
-    retry = Retry(
-        total=RETRIES,
-        backoff_factor=0.25,
-        status_forcelist=(429, 500, 502, 503, 504),
-        allowed_methods=("GET",),
-        respect_retry_after_header=False,  # waits are ours: a server cannot stretch them
-        raise_on_status=False,
-    )
-    auth = Auth.Token(access.token) if access.token else None
-    options = {"base_url": access.api_url.rstrip("/"), "timeout": TIMEOUT_SECONDS, "retry": retry, "per_page": 100}
+def _content(found: object, place: FilePlace) -> bytes:
+    """The bytes of a file as the interface gives them: in base64, up to a size that no policy reaches."""
+    item = found if isinstance(found, dict) else {}
+    text, size = item.get("content"), item.get("size")
+    if item.get("type") != "file" or item.get("encoding") != "base64" or not isinstance(text, str) or not isinstance(size, int):
+        raise CannotFetch(f"{place} is no file of at most {MAX_BYTES} bytes", advice="name the policy's file itself")
     try:
-        with closing(Github(auth=auth, seconds_between_requests=0, **options)) as client:  # type: ignore[arg-type]
-            return question(client)
-    except GithubException as error:
-        raise CannotFetch(f"{what} could not be read (HTTP {error.status})", advice=ADVICE.get(error.status, LATER)) from None
-    except requests.RequestException as error:
-        raise CannotFetch(f"{what} could not be read ({type(error).__name__})", advice=LATER) from None
-    except (AssertionError, TypeError, ValueError) as error:  # an answer that is not what GitHub's description promises
-        raise CannotFetch(f"{what}: GitHub's answer was not understood ({type(error).__name__})", advice=LATER) from None
+        data = base64.b64decode(text) if size <= MAX_BYTES else b""
+    except binascii.Error:
+        data = b""
+    if len(data) != size:
+        raise CannotFetch(f"{place} is no file of at most {MAX_BYTES} bytes", advice="name the policy's file itself")
+    return data
 
 
+def _asked(access: Access, what: str, question: Callable[[Api], Value], *, repository: str = "") -> Value:
+    """The answer to a question to GitHub; refusals and broken connections become one reason."""
+    calls = MAX_REPOSITORIES // PAGE + CALLS
+    api = Api(Destination(api_url=access.api_url, repository=repository, number=0, token=access.token, calls=calls))
+    api.begin(f"{what} could not be read", ADVICE)
+    try:
+        return question(api)
+    except Refused as refused:
+        raise CannotFetch(str(refused), advice=refused.advice) from None
+    finally:
+        api.close()
+
+
+def _object(found: object, place: FilePlace) -> Json:
+    if not isinstance(found, dict):
+        raise CannotFetch(f"{place}: GitHub's answer was not understood", advice=LATER)
+    return found
+
+
+CALLS = 10  # beside the pages of a list
 LATER = "GitHub may be unwell: run it again later"
 ADVICE = {
-    401: "the token is not valid",
-    403: "the token may not read it, or GitHub asks for fewer requests",
-    404: "check its name; a private repository needs a token that may read it (the input policy-token)",
-    422: "there is no such ref: check what stands behind the @",
-    429: "GitHub asks for fewer requests: run it again later",
+    Meaning.UNKNOWN_TOKEN: "the token is not valid",
+    Meaning.PERMISSION: "the token may not read it",
+    Meaning.NOT_FOUND: "check its name; a private repository needs a token that may read it (the input policy-token)",
+    Meaning.INVALID: "there is no such ref: check what stands behind the @",
+    Meaning.LIMIT: "GitHub asks for fewer requests: run it again later",
+    Meaning.UNWELL: LATER,
 }

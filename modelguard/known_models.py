@@ -189,10 +189,21 @@ def _references(entries: Sequence[Entry]) -> dict[str, str]:
 
 def _named(store: Store, declared: Sequence[BaseReference], method: str) -> list[tuple[str, Fingerprint]]:
     """The declared bases as the registry knows them, by name or by reference."""
+    return [(entry.shown, entry.fingerprint) for entry in _entries_of(store, declared) if entry.fingerprint.method == method]
+
+
+def _entries_of(store: Store, declared: Sequence[BaseReference]) -> tuple[Entry, ...]:
+    """The entries of declared bases, each once."""
     names = [name for base in declared for name in (base.text, base.name, f"hf:{base.text}", f"hf:{base.name}")]
     found = (store.get(name) for name in dict.fromkeys(names))
-    kept = {entry.name: entry for entry in found if entry is not None and entry.fingerprint.method == method}
-    return [(entry.shown, entry.fingerprint) for entry in kept.values()]
+    return tuple({entry.name: entry for entry in found if entry is not None}.values())
+
+
+def digests_of(place: Place, declared: Sequence[BaseReference]) -> tuple[tuple[str, str], ...]:
+    """(name, digest of the whole file) of those declared bases that the registry knows one of."""
+    with opened(place) as store:
+        entries = _entries_of(store, declared)
+    return tuple((f"{REGISTRY}{entry.shown}", entry.fingerprint.digest) for entry in entries if entry.fingerprint.digest)
 
 
 def _copy(git: Git, entry: TreeEntry, worktree: Path | None, target: Path) -> None:

@@ -20,6 +20,7 @@ from modelguard.exhibits import exhibits
 from modelguard.git import REGULAR_MODES, Git
 from modelguard.policy import Layer, Policy
 from modelguard.policy.waivers import waiver_notes
+from modelguard.scope import chosen, held_to, pin_notes
 from modelguard.steering import follow_moves, steering_notes
 from modelguard.types.changes import ChangedFile, ModelChange
 from modelguard.types.evidence import Evidence
@@ -49,10 +50,12 @@ class AuditRequest:
     policy_notes: tuple[str, ...] = ()
     offline: bool = False
     max_download: int = 20 << 30
+    models: tuple[str, ...] = ()  # globs of the models to look at; all where there is none
+    base_model: str | None = None  # the base of models that policy pins none for
+    hub_token: str = field(default="", repr=False)  # for bases that policy or `base_model` names, and no others
     activations: str = "auto"
     registry: str | None = None
     lfs: Store | None = None  # where Git LFS objects are had that are not at hand
-    hub_token: str = field(default="", repr=False)  # for models of the hub that base policy names, and no others
     out: Path | None = None
     whole: bool = False  # every model of `head`, under the policy that stands at `base`
     progress: Progress = field(default=silent)
@@ -67,19 +70,22 @@ def audit(request: AuditRequest) -> Report:
     rules = read_policy(git, base, request.policy_file, organisation=request.organisation, config=request.config)
     files = git.changed(fork, head)
     world = replace(world_of(git, fork, head, request), registry=registry_of(git, base, request, rules))
-    models = group(files, world.tree, world.before_tree, lambda entry: first_bytes(git, entry, request.repo, SNIFFED, world.objects))
+    changed = group(files, world.tree, world.before_tree, lambda entry: first_bytes(git, entry, request.repo, SNIFFED, world.objects))
+    models, outside = chosen(changed, request.models, {*world.tree, *world.before_tree})
     checks = select(rules)
     held, moves = follow_moves(rules, removed_weights(files), models)
+    moves += pin_notes(held, request.base_model, models)
+    held, rules = held_to(held, request.base_model), held_to(rules, request.base_model)
     reports = tuple(_audit_model(model, checks, world, held, request) for model in models)
     git.close()
     verdict = worst(decide(report.findings, rules) for report in reports)
     return Report(
         verdict=verdict,
-        headline=headline(verdict, reports),
+        headline=headline(verdict, reports) if reports or not outside else outside[0],
         base=base,
         head=head,
         models=reports,
-        notes=(*_notes(files, models, rules, request), *moves, *_waivers(models, world, rules), *_server_notes(world, files)),
+        notes=(*outside, *_notes(files, changed, rules, request), *moves, *_waivers(models, world, rules), *_server_notes(world, files)),
         policy_digest=rules.digest,
         settings=rules.settings(),
         version=__version__,
@@ -202,6 +208,8 @@ def _command(request: AuditRequest, base: str, head: str) -> str:
     words += ["--policy", str(request.policy_file)] if request.policy_file else []
     words += ["--policy", "ORGANISATION.yml"] if request.organisation else []
     words += ["--registry", request.registry if "://" not in request.registry else "REGISTRY"] if request.registry else []
+    words += [word for glob in request.models for word in ("--models", glob)]
+    words += ["--base-model", request.base_model] if request.base_model else []
     words += ["--offline"] if request.offline else []
     words += ["--activations", request.activations] if request.activations != "auto" else []
     return shlex.join(words)

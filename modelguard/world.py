@@ -36,14 +36,14 @@ class World:
     committed: float | None = None  # when the head was, in unix seconds
     offline: bool = False
     max_download: int = 20 << 30
+    hub_token: str = field(default="", repr=False)
     activations: str = "auto"
     registry: Place | None = None
     objects: Objects | None = None  # Git LFS objects that are not at hand
-    hub_token: str = field(default="", repr=False)  # for models that base policy names
     headers_only: bool = False  # the hook: headers, papers and logs, no weights and no network
     progress: Progress = field(default=silent)
 
-    def folder(self, directory: str) -> Folder:
+    def folder(self, directory: str) -> GitFolder:
         """A directory of the head."""
         ref, verify = f"git:{self.head[:12]}:{directory or '.'}", not self.headers_only
         return GitFolder(self.git, self.tree, directory, ref=ref, worktree=self.worktree, verify=verify, objects=self.objects)

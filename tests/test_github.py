@@ -17,7 +17,7 @@ from modelguard.github.bodies import MAX_BODY, within_limit
 from modelguard.github.comment import Delivery, Message, Posted, deliver, marker, post_comment
 from modelguard.github.job import MAX_SUMMARY_BYTES, annotation, append_outputs, append_summary
 from modelguard.types.findings import Verdict
-from tests.servers.github import GitHubServer
+from tests.servers.github import Answer, Fault, GitHubServer
 
 HEAD, NEWER, OLDER = "a" * 40, "c" * 40, "d" * 40
 
@@ -258,3 +258,58 @@ def test_each_identity_has_a_comment_of_its_own(github: GitHubServer) -> None:
     for identity in ("chat", "vision", "chat"):
         said(github, identity=identity)
     assert [comment.body.split()[2] for comment in github.comments(7)] == ["id=chat", "id=vision"]
+
+
+UNSPOKEN = Fault(method="POST", path="/graphql", answer=Answer(403, {"message": "Resource not accessible by integration"}))
+
+
+@pytest.mark.parametrize("login", [None, "our-app[bot]", "a-robot"])
+def test_the_comment_is_found_again_where_graphql_is_closed(login: str | None) -> None:
+    """REST tells a person's token whose it is; an App's it does not: then the author is a bot, and never a person."""
+    with GitHubServer(login=login) as github:
+        github.add_pull(7, head=HEAD)
+        github.fail(UNSPOKEN)
+        planted = github.add_comment(7, marker("default", HEAD) + "\nplanted by a person")
+        assert post_comment(to(github), "one", head=HEAD).delivery is Delivery.CREATED
+        assert post_comment(to(github), "two", head=HEAD).delivery is Delivery.UPDATED
+        (mine,) = [comment for comment in github.comments(7) if comment is not planted]
+        assert (mine.login, planted.edits) == (github.writer, 0)
+        assert mine.body.endswith("two")
+
+
+def test_a_person_whose_token_it_is_never_takes_a_bots_comment_for_theirs() -> None:
+    with GitHubServer(login="a-robot") as github:
+        github.add_pull(7, head=HEAD)
+        github.fail(UNSPOKEN)
+        bots = github.add_comment(7, marker("default", HEAD) + "\nan App's", "github-actions[bot]")
+        assert post_comment(to(github), "one", head=HEAD).delivery is Delivery.CREATED
+        assert bots.edits == 0
+
+
+def test_an_outage_is_no_answer_to_who_we_are(github: GitHubServer) -> None:
+    github.add_comment(7, marker("default", HEAD) + "\nold", github.writer)
+    github.refuse("POST", 503, path="/graphql")
+    with pytest.raises(CannotPost, match="503"):
+        post_comment(to(github), "new", head=HEAD)
+    assert len(github.comments(7)) == 1  # a second one would be there to stay
+
+
+class Named(Api):
+    """The calls of a token whose name is told, or not ("")."""
+
+    name = ""
+
+    def login(self) -> str:
+        return self.name
+
+
+@given(name=st.text(max_size=20), kind=st.sampled_from(["User", "Bot", "Organization", None]))
+def test_only_bots_may_be_an_app_that_nobody_names(name: str, kind: str | None) -> None:
+    api = Named(Destination(api_url="http://127.0.0.1:9", repository="org/models", number=7, token=""))
+    for login in (name, f"{name}[bot]", ""):
+        assert api.is_ours({"login": login, "type": kind}) is (kind == "Bot" and login.endswith("[bot]"))
+    api.name = "an-app"
+    assert api.is_ours({"login": "an-app[bot]", "type": kind}) is (kind == "Bot")  # GraphQL may leave the suffix out
+    assert api.is_ours({"login": "an-app", "type": kind})
+    assert not api.is_ours({"login": f"{name}-x", "type": kind})
+    api.close()

@@ -13,10 +13,12 @@ import pytest
 import requests
 
 from modelguard.github.api import Api, Destination, Meaning, Refused
+from modelguard.github.check_run import CheckRun, Conclusion, Note, post
 from tests.requirement import require
 from tests.servers.github_description import HOW, PLACE, REST
 
 HEAD = "a" * 40
+NOTE = Note(path="m.safetensors", title="a-rule", message="what it says", blocks=True)
 PRISM = PLACE.parent / ".bin/prism"
 pytestmark = pytest.mark.slow
 
@@ -76,6 +78,8 @@ def test_prism_takes_every_request_that_a_run_makes(api: Api) -> None:
     thread = {"body": "a finding", "commit_id": HEAD, "path": "models/m.safetensors", "subject_type": "file"}
     assert api.create("/pulls/7/comments", thread)["id"]
     assert api.update("/pulls/comments/1", {"body": "resolved"})["id"]
+    assert post(api, CheckRun(head=HEAD, conclusion=Conclusion.NEUTRAL, title="t", summary="s", notes=(NOTE,)))
+    assert api.update("/check-runs/1", {"output": {"title": "t", "summary": "s", "annotations": []}})["id"]
     assert "head" in next(api.listed("/pulls", {"head": "someone:topic", "state": "open"}))
 
 

@@ -72,7 +72,7 @@ def test_a_whole_object_is_fetched_once_and_verified(server: Files, tmp_path: Pa
     code, document = audited(server, tmp_path, capsys)
     assert code == 0
     assert readable(document)["status"] == "ok"
-    assert "sha256" not in readable(document)["text"]
+    assert "its content was held against its sha256" in readable(document)["text"]
     assert downloaded(server) == 1
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from modelguard.errors import BadRequest, CannotFetch
-from modelguard.github_files import Access, file_place, read_file, repositories_of
+from modelguard.github_files import Access, FilePlace, file_place, read_file, repositories_of
 from modelguard.organisation import COPIES, fetched
+from tests.servers.github import Answer, Fault
 from tests.servers.github_files import FilesServer
 from tests.test_action import TOKEN, Job
 from tests.test_weakening import GAP, ONLY_LOGS
@@ -92,7 +93,7 @@ def test_the_ref_is_resolved_and_the_file_read_at_that_commit(github: FilesServe
     assert read_file(access(github), file_place(PLACE)) == (ONLY_LOGS.encode(), second)
     assert read_file(access(github), file_place(PLACE.replace("main", first))) == (b"version: 1\n", first)
     assert {request.query.get("ref") for request in github.made("GET") if "contents" in request.path} == {first, second}
-    assert len(github.made("GET")) == 6
+    assert len(github.made("GET")) == 4
 
 
 @pytest.mark.parametrize("path", ["policies", "policies/none.yml", "large.yml"])
@@ -141,6 +142,36 @@ def test_another_file_of_the_base_commit_may_be_the_repositorys_policy(job: Job)
     assert job.run(config="policies/models.yml") == 1
     assert any("edits policies/models.yml" in note for note in job.document["notes"])  # type: ignore[attr-defined]
     assert job.run(config="policies/none.yml") == 3
+
+
+def test_a_ref_and_a_path_may_hold_slashes_and_odd_signs(github: FilesServer) -> None:
+    commit = github.put("acme/.github", {"a b/ü#?.yml": b"version: 1\n"}, branch="release/1.x")
+    place = FilePlace(repository="acme/.github", path="a b/ü#?.yml", ref="release/1.x")
+    assert read_file(access(github), place) == (b"version: 1\n", commit)
+
+
+def test_a_ref_that_is_none_and_a_repository_that_is_not_seen_are_told_apart(github: FilesServer) -> None:
+    organisation(github)
+    for place, advice in ((PLACE.replace("main", "nowhere"), "no such ref"), (PLACE.replace("acme", "nobody"), "policy-token")):
+        with pytest.raises(CannotFetch) as refused:
+            read_file(access(github), file_place(place))
+        assert advice in refused.value.advice
+        assert place in str(refused.value)
+
+
+@pytest.mark.parametrize("content", ["bm90IHRoZSBzaXpl", "***", 7, None])
+def test_an_answer_that_is_no_file_is_none(github: FilesServer, content: object) -> None:
+    organisation(github)
+    body = {"type": "file", "encoding": "base64", "size": 3, "content": content}
+    github.fail(Fault(method="GET", path="/contents/", answer=Answer(200, body)))
+    with pytest.raises(CannotFetch, match="no file"):
+        read_file(access(github), file_place(PLACE))
+
+
+def test_a_policy_that_is_public_is_read_without_a_token(tmp_path: Path) -> None:
+    with FilesServer(token="") as github:
+        commit = organisation(github)
+        assert read_file(Access(api_url=github.url, token=""), file_place(PLACE)) == (ONLY_LOGS.encode(), commit)
 
 
 def test_repositories_of_an_organisation_come_page_by_page() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from modelguard.errors import CannotRead
@@ -38,6 +39,22 @@ class Folder(Protocol):
     def sizes(self) -> Mapping[str, int]: ...
     def open(self, name: str) -> Blob:
         """The blob of that name. Raises CannotRead."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What a place states of a file that nobody reads for it: the sha256 of its content, and its size in bytes."""
+
+    sha256: str
+    size: int
+
+
+class Stating(Folder, Protocol):
+    """A folder that may know a file by its sha256."""
+
+    def stated(self, name: str) -> Stated | None:
+        """What is stated of a file; None where it is no object of Git LFS, or nothing is known of it."""
         ...
 
 

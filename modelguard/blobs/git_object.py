@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelguard.blobs.base import Blob, read
+from modelguard.blobs.base import Blob, Stated, read
 from modelguard.blobs.lfs import Objects, Pointer, parse_pointer
 from modelguard.blobs.local import LocalBlob
 from modelguard.errors import CannotFetch, CannotRead
@@ -18,6 +18,7 @@ from modelguard.git import REGULAR_MODES, Git
 from modelguard.types.changes import TreeEntry
 
 CHUNK = 4 << 20
+POINTER_BYTES = 1024
 WORTH_ASKING = 1 << 20  # bytes
 
 
@@ -75,6 +76,21 @@ class GitFolder:
             raise CannotFetch(f"{path}: no such file in {self.ref}")
         return open_entry(self.git, self.tree[path], self.worktree, verify=self.verify, objects=self.objects)
 
+    def stated(self, name: str) -> Stated | None:
+        """What a Git LFS pointer of that name states of its object."""
+        pointer = self._pointer(name)
+        return None if pointer is None else Stated(pointer.oid, pointer.size)
+
+    def at_hand(self, name: str) -> bool:
+        """Whether a file can be read without asking a server."""
+        pointer = self._pointer(name)
+        entry = self.tree[posixpath.join(self.directory, name)]
+        return pointer is None or _lfs_object(self.git, entry, pointer, self.worktree, verify=False) is not None
+
+    def _pointer(self, name: str) -> Pointer | None:
+        entry = self.tree[posixpath.join(self.directory, name)]
+        return parse_pointer(self.git.read(entry.oid, POINTER_BYTES)) if entry.size < POINTER_BYTES else None
+
 
 def open_entry(git: Git, entry: TreeEntry, worktree: Path | None, *, verify: bool = True, objects: Objects | None = None) -> Blob:
     """The content of a tree entry; behind a Git LFS pointer, the object from the repository's LFS store, the working tree, or `objects`.
@@ -124,9 +140,13 @@ def _lfs_object(git: Git, entry: TreeEntry, pointer: Pointer, worktree: Path | N
 
 def _elsewhere(entry: TreeEntry, pointer: Pointer, objects: Objects | None) -> Blob:
     if objects is None:
-        reason = f"{entry.path}: is a Git LFS pointer whose object is not here"
-        raise CannotFetch(reason, advice="run `git lfs pull` for this file, then again")
+        raise not_here(entry.path)
     return objects.fetch(pointer, entry.path)
+
+
+def not_here(name: str) -> CannotFetch:
+    """Why a pointer alone cannot be read."""
+    return CannotFetch(f"{name}: is a Git LFS pointer whose object is not here", advice="run `git lfs pull` for this file, then again")
 
 
 def _sha256(blob: LocalBlob) -> str:

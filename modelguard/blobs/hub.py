@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from modelguard.blobs.base import Blob
+from modelguard.blobs.base import Blob, Stated
 from modelguard.blobs.hub_client import Listed, Place, Progress, Withheld, ask, explained, fetch
 from modelguard.blobs.local import LocalBlob
 from modelguard.errors import BadRequest, CannotFetch
@@ -62,6 +62,11 @@ class HubFolder:
             if name not in self._blobs:
                 self._blobs[name] = self._cached(name) or self._download(name)
             return self._blobs[name]
+
+    def stated(self, name: str) -> Stated | None:
+        """What the hub lists of a file that it keeps in Git LFS."""
+        listed = self.files.get(name)
+        return Stated(listed.sha256, listed.size) if listed is not None and listed.sha256 is not None else None
 
     def check_limit(self, names: Iterable[str]) -> None:
         """Raises CannotFetch when fetching these files as well would pass the limit; asked before their first byte."""

@@ -11,6 +11,8 @@ from modelguard.types.weights import CheckpointFacts
 def check(checkpoint: CheckpointFacts) -> Iterator[Claim]:
     """Says what was read; a file that the strict reader refuses is no checkpoint here, and the runner says why."""
     notes = f"; {'; '.join(checkpoint.notes[:3])}" if checkpoint.notes else ""
+    if checkpoint.vouched:
+        notes += "; its content was held against its sha256"
     if not checkpoint.verified:
         notes += "; only parts were read, so its content was not held against its sha256"
     yield ok(

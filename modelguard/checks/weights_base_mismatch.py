@@ -34,11 +34,8 @@ def check(weights: Comparison, declaration: Declaration) -> Iterator[Claim]:
         text = f"the weights neither show nor rule out the declared base: {why}{_source(weights)}"
         yield unknown(text, numbers=_numbers(weights), settle=_access(declaration) if _source(weights) else _settle(declaration))
     else:
-        yield ok(
-            f"{WORDS[weights.relation]}, {weights.right.ref}{_chance(weights)}{_source(weights)}",
-            numbers=_numbers(weights),
-            where=weights.left.ref,
-        )
+        rests = f"{_chance(weights)}{_unread(weights)}{_source(weights)}"
+        yield ok(f"{WORDS[weights.relation]}, {weights.right.ref}{rests}", numbers=_numbers(weights), where=weights.left.ref)
         yield from _partial(weights)
 
 
@@ -61,6 +58,11 @@ def _access(declaration: Declaration) -> str:
     """What would let the audit read the base's weights themselves."""
     name = declaration.bases[0].name
     return f"name hf:{name} as the base in the base policy and pass a token that may read it (hf-token)"
+
+
+def _unread(weights: Comparison) -> str:
+    """That an object stands for its content, in one clause."""
+    return next((f"; {item.why}" for item in weights.unknown if item.what == "object"), "")
 
 
 def _same_start(weights: Comparison, declaration: Declaration) -> Claim:

@@ -10,6 +10,7 @@ never parents. Models of one initialisation look related here too: comparing wit
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from modelguard.types.changes import Declaration
 from modelguard.types.findings import Claim, Level, Missing, Numbers, found, not_applicable, ok, unknown
@@ -20,11 +21,23 @@ RELATED = (Relation.IDENTICAL.value, Relation.SAME_WEIGHTS.value, Relation.DERIV
 CLEARED = (Relation.UNRELATED.value, Relation.SHARED_INITIALISATION.value)
 SHARED = 0.5  # correlation of token embeddings' cosines; models of one initialisation were measured at 0.17 and 0.50, fine-tunes above 0.7
 MIN_CONTROLS = 3  # other descendants of the declared base without which a model in between is no more than a hint
+UNNAMED = "a known model, which the report names,"
 SETTLE = "name every model that the weights come from as base_model in the model card, or show how they came to resemble it"
 
 
 def check(kinship: Kinship, weights: Comparison | Missing, declaration: Declaration | Missing) -> Iterator[Claim]:
-    """Judges what the registry knows of the weights."""
+    """Judges what the registry knows of the weights. Each claim has a second text, for places where the known model is not to be named."""
+    for told, quiet in zip(_judged(kinship, weights, declaration), _judged(_unnamed(kinship), weights, declaration), strict=True):
+        yield replace(told, discreet=quiet.text) if quiet.text != told.text else told
+
+
+def _unnamed(kinship: Kinship) -> Kinship:
+    hits = tuple(replace(hit, name=UNNAMED) for hit in kinship.search.hits)
+    candidates = tuple(replace(candidate, name=UNNAMED) for candidate in kinship.search.candidates)
+    return replace(kinship, search=replace(kinship.search, hits=hits, candidates=candidates))
+
+
+def _judged(kinship: Kinship, weights: Comparison | Missing, declaration: Declaration | Missing) -> Iterator[Claim]:
     search = kinship.search
     if not search.searched:
         why = f"none of the {search.skipped} models in {search.registry} has a fingerprint of this method and shape"

@@ -19,7 +19,7 @@ def check(weights: Comparison, declaration: Declaration) -> Iterator[Claim]:
             f"declared a fine-tune, but the weights are those of {weights.right.ref} unchanged{kinds}",
             severity=Level.MEDIUM,
             confidence=Level.HIGH,
-            numbers={"relation": weights.relation.value, "parameters": weights.left.parameters},
+            numbers={"relation": weights.relation.value} | ({"parameters": count} if (count := weights.left.parameters) else {}),
             where=weights.left.ref,
             settle="commit the fine-tuned weights, or declare the relation that holds",
         )

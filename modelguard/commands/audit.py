@@ -10,12 +10,14 @@ from pathlib import Path
 from modelguard import pipeline, report_files
 from modelguard.blobs.lfs_remote import OWN_TOKEN, store_at
 from modelguard.commands.inputs import colour, width
+from modelguard.declaration import pinnable
 from modelguard.errors import CannotPost, ExitCode
 from modelguard.progress import shown
 from modelguard.render import html, json_v1, markdown, terminal
 from modelguard.types.report import Report
 from modelguard.verdict import EXIT_CODES
 
+HUB_TOKEN = "MODELGUARD_HUB_TOKEN"
 Result = tuple[int, str]
 
 
@@ -31,8 +33,10 @@ def audit(options: argparse.Namespace) -> Result:
             max_download=options.max_download,
             activations=options.activations,
             registry=options.registry,
+            models=tuple(options.models),
+            base_model=pinnable(options.base_model, "--base-model"),
+            hub_token=os.environ.get(HUB_TOKEN, ""),
             lfs=store_at(options.lfs_url, os.environ.get(OWN_TOKEN, ""), os.environ) if options.lfs_url else None,
-            hub_token=os.environ.get("HF_TOKEN", ""),
             whole=options.whole,
             progress=progress,
         )

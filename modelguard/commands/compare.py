@@ -12,9 +12,9 @@ from modelguard.attempt import attempt
 from modelguard.commands.inputs import colour, width
 from modelguard.commands.registry import by_sketch
 from modelguard.errors import ExitCode
-from modelguard.evidence import facts
 from modelguard.exhibits import compared as pictures
 from modelguard.exhibits import ran as pictures_of_run
+from modelguard.facts import facts
 from modelguard.fingerprint.compare import compare
 from modelguard.progress import shown
 from modelguard.references import REGISTRY, Reach, open_reference

@@ -11,7 +11,7 @@ from pathlib import Path
 from modelguard.blobs.base import read_small
 from modelguard.blobs.local import LocalBlob
 from modelguard.errors import BadRequest, CannotPost, CannotRead, ExitCode
-from modelguard.evidence import facts
+from modelguard.facts import facts
 from modelguard.fingerprint.compare import ALPHA
 from modelguard.known_models import by_name, confirmed, look_up
 from modelguard.progress import shown

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from modelguard.checks.base import all_checks
 from modelguard.errors import BadRequest, ExitCode
-from modelguard.evidence import facts
+from modelguard.facts import facts
 from modelguard.references import Reach, open_reference
 from modelguard.render import json_v1
 from modelguard.types.weights import CheckpointFacts

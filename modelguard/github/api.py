@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ RETRIES = 3
 PAGE = 100
 MAX_PAGES = 10
 UNSTATED_WAIT = 60  # seconds that GitHub's documentation asks for where a refusal names none
-ACTIONS_LOGIN = "github-actions[bot]"  # whom GITHUB_TOKEN writes as
+BOT = "[bot]"  # how the names of Apps end, and those of no person
 Json = Mapping[str, object]
 
 
@@ -60,17 +60,18 @@ CLOSED_WORDS = ("is locked", "was archived", "locked conversation")
 class Refused(CannotPost):
     """GitHub did not do it. `lost` is true where it may have done it nonetheless: the answer did not arrive, or said that it fell over."""
 
-    def __init__(self, reason: str, meaning: Meaning, *, lost: bool = False) -> None:
-        super().__init__(reason, advice=ADVICE[meaning])
+    def __init__(self, reason: str, meaning: Meaning, *, lost: bool = False, advice: str = "") -> None:
+        super().__init__(reason, advice=advice or ADVICE[meaning])
         self.meaning = meaning
         self.lost = lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A pull request, and how long to wait for GitHub in all, and for one answer (seconds).
+    """A pull request, and how long to wait for GitHub in all, and for one answer (seconds); `calls` is how many a run may make.
 
-    The token stays out of every message and out of `repr`.
+    Number 0 is no pull request, but the repository; without a repository, paths are those of the whole interface. Without a token
+    GitHub is asked as anybody may. The token stays out of every message and out of `repr`.
     """
 
     api_url: str
@@ -79,6 +80,11 @@ class Destination:
     token: str
     patience: float = 75.0
     timeout: int = 20
+    calls: int = MAX_CALLS
+
+    @property
+    def root(self) -> str:
+        return f"/repos/{self.repository}" if self.repository else ""
 
     def __repr__(self) -> str:
         return f"Destination({self.repository}#{self.number} at {self.api_url})"
@@ -92,15 +98,23 @@ class _Answer:
 
 
 class Api:
-    """The calls of one run. `task` says what fails when a call does: "the comment on #7 was not posted"."""
+    """The calls of one run.
+
+    `task` says what fails when a call does: "the comment on #7 was not posted".
+    """
 
     def __init__(self, to: Destination) -> None:
         self.to = to
         self.task = f"#{to.number} was not reached"
+        self._advice: Mapping[Meaning, str] = {}
         self.calls = 0
         self._patience = to.patience
         self._client = _client(to)
-        self._login = ""
+        self._login: str | None = None  # "" where GitHub does not say
+
+    def begin(self, task: str, advice: Mapping[Meaning, str] | None = None) -> None:
+        """What the next calls are for, and what to do where they are refused, if that is another than usual."""
+        self.task, self._advice = task, advice or {}
 
     def close(self) -> None:
         """Ends the connection."""
@@ -109,39 +123,37 @@ class Api:
     @property
     def left(self) -> int:
         """How many calls this run may still make."""
-        return MAX_CALLS - self.calls
+        return self.to.calls - self.calls
 
     def get(self, path: str, parameters: Mapping[str, str] | None = None) -> object:
         """A document. Raises Refused."""
-        return self._call("GET", f"/repos/{self.to.repository}{path}", parameters=parameters, again=True)[0]
+        return self._call("GET", f"{self.to.root}{path}", parameters=parameters, again=True)[0]
 
     def pages(self, path: str) -> Iterator[Json]:
         """Every item of a list, page by page. Raises Refused, also for a list that is longer than anybody reads."""
         return self.listed(path, {})
 
-    def listed(self, path: str, parameters: Mapping[str, str]) -> Iterator[Json]:
+    def listed(self, path: str, parameters: Mapping[str, str], *, pages: int = MAX_PAGES) -> Iterator[Json]:
         """As `pages`, of those items that the parameters ask for."""
-        return self.listed_at(f"/repos/{self.to.repository}{path}", parameters)
-
-    def listed_at(self, path: str, parameters: Mapping[str, str], *, most: int = MAX_PAGES) -> Iterator[Json]:
-        """As `listed`, of a list that belongs to no repository, over at most that many pages."""
-        for page in range(1, most + 1):
+        for page in range(1, pages + 1):
             asked = {**parameters, "per_page": str(PAGE), "page": str(page)}
-            items, headers = self._call("GET", path, parameters=asked, again=True)
+            items, headers = self._call("GET", f"{self.to.root}{path}", parameters=asked, again=True)
             if not isinstance(items, list):
                 raise self._senseless()
             yield from (item for item in items if isinstance(item, dict))
             if 'rel="next"' not in headers.get("link", ""):
                 return
-        raise Refused(f"{self.task}: more than {most} pages to look through", Meaning.BUDGET)
+        raise self._refusal(f"{self.task}: more than {pages} pages to look through", Meaning.BUDGET)
 
-    def create(self, path: str, body: Json) -> Json:
-        """Creates something, once. Raises Refused; `lost` where it may stand there nonetheless."""
-        return self._object(self._call("POST", f"/repos/{self.to.repository}{path}", body=body, again=False)[0])
+    def create(self, path: str, body: Json, *, again: bool = False) -> Json:
+        """Creates something, once; `again` where a second one takes the first one's place. Raises Refused; `lost` where it may stand
+        there nonetheless.
+        """
+        return self._object(self._call("POST", f"{self.to.root}{path}", body=body, again=again)[0])
 
     def update(self, path: str, body: Json) -> Json:
         """Changes something; repeating it changes nothing more. Raises Refused."""
-        return self._object(self._call("PATCH", f"/repos/{self.to.repository}{path}", body=body, again=True)[0])
+        return self._object(self._call("PATCH", f"{self.to.root}{path}", body=body, again=True)[0])
 
     def graphql(self, query: str, variables: Json) -> Json:
         """The data of a GraphQL query, or of a mutation that may be repeated. Raises Refused."""
@@ -149,20 +161,34 @@ class Api:
         answer = self._object(self._call("POST", url, body={"query": query, "variables": variables}, again=True)[0])
         data = answer.get("data")
         if answer.get("errors") or not isinstance(data, dict):
-            raise Refused(f"{self.task}: GitHub's GraphQL interface refused", Meaning.PERMISSION)
+            raise self._refusal(f"{self.task}: GitHub's GraphQL interface refused", Meaning.PERMISSION)
         return data
 
+    def is_ours(self, user: Json) -> bool:
+        """Whether a user, as a comment names its author, is whom the token writes as.
+
+        An App's token whose name neither interface tells (GraphQL is closed to it, REST never says) may be any bot, and no person.
+        """
+        name, bot = str(user.get("login", "")), user.get("type") == "Bot"
+        login = self.login()
+        return bool(name) and (name == login or (bot and name == f"{login}[bot]") or (not login and bot and name.endswith(BOT)))
+
     def login(self) -> str:
-        """Whom the token writes as."""
-        if not self._login:
-            try:
-                viewer = self.graphql("query Writer { viewer { login } }", {}).get("viewer")
-                self._login = str(viewer.get("login", "")) if isinstance(viewer, dict) else ""
-            except Refused as refused:
-                if refused.meaning not in (Meaning.PERMISSION, Meaning.NOT_FOUND):
-                    raise
-            self._login = self._login or ACTIONS_LOGIN
+        """Whom the token writes as; "" for an App's token where GitHub does not say."""
+        if self._login is None:
+            viewer = self._told(lambda: self.graphql("query Writer { viewer { login } }", {}).get("viewer"))
+            user = viewer if isinstance(viewer, dict) else self._told(lambda: self._call("GET", "/user", again=True)[0])
+            self._login = str(user.get("login", "")) if isinstance(user, dict) else ""
         return self._login
+
+    def _told(self, question: Callable[[], object]) -> object:
+        """The answer; None where this token may not ask."""
+        try:
+            return question()
+        except Refused as refused:
+            if refused.meaning not in (Meaning.PERMISSION, Meaning.NOT_FOUND):
+                raise
+            return None
 
     def live_head(self) -> str:
         """The commit that the pull request stands at now. Raises Refused."""
@@ -188,12 +214,12 @@ class Api:
         import requests
 
         if self.left < 1:
-            raise Refused(f"{self.task}: this run has made its {MAX_CALLS} calls", Meaning.BUDGET)
+            raise self._refusal(f"{self.task}: this run has made its {self.to.calls} calls", Meaning.BUDGET)
         self.calls += 1
         try:
             status, headers, text = self._client.requester.requestJson(verb, path, dict(parameters or {}), None, body)
         except (requests.RequestException, RuntimeError) as error:  # RuntimeError: sent elsewhere
-            return Refused(f"{self.task}: {type(error).__name__}", Meaning.UNWELL, lost=verb == "POST")
+            return self._refusal(f"{self.task}: {type(error).__name__}", Meaning.UNWELL, lost=verb == "POST")
         return _Answer(status, {str(key).lower(): str(value) for key, value in headers.items()}, str(text))
 
     def _pause(self, answer: _Answer | Refused, refused: Refused, attempt: int, again: bool) -> float | None:
@@ -205,7 +231,7 @@ class Api:
     def _refused(self, answer: _Answer) -> Refused:
         meaning = meaning_of(answer.status, answer.headers, _message(answer.text))
         wait = f", in {_asked_for(answer.headers):.0f} s" if meaning is Meaning.LIMIT else ""
-        return Refused(f"{self.task} (HTTP {answer.status}{wait})", meaning, lost=answer.status >= 500)
+        return self._refusal(f"{self.task} (HTTP {answer.status}{wait})", meaning, lost=answer.status >= 500)
 
     def _read(self, answer: _Answer) -> object:
         try:
@@ -220,7 +246,10 @@ class Api:
         return data
 
     def _senseless(self) -> Refused:
-        return Refused(f"{self.task}: the answer is not one of GitHub's", Meaning.UNWELL, lost=True)
+        return self._refusal(f"{self.task}: the answer is not one of GitHub's", Meaning.UNWELL, lost=True)
+
+    def _refusal(self, reason: str, meaning: Meaning, *, lost: bool = False) -> Refused:
+        return Refused(reason, meaning, lost=lost, advice=self._advice.get(meaning, ""))
 
 
 def meaning_of(status: int, headers: Mapping[str, str], message: str) -> Meaning:
@@ -231,7 +260,9 @@ def meaning_of(status: int, headers: Mapping[str, str], message: str) -> Meaning
         return Meaning.LIMIT
     if status in (403, 410, 423):
         return Meaning.CLOSED if status != 403 or any(part in words for part in CLOSED_WORDS) else Meaning.PERMISSION
-    return {401: Meaning.UNKNOWN_TOKEN, 404: Meaning.NOT_FOUND, 422: Meaning.INVALID, 400: Meaning.INVALID}.get(status, Meaning.UNWELL)
+    if status in (400, 409, 422):
+        return Meaning.INVALID
+    return {401: Meaning.UNKNOWN_TOKEN, 404: Meaning.NOT_FOUND}.get(status, Meaning.UNWELL)
 
 
 def _asked_for(headers: Mapping[str, str]) -> float:

@@ -17,12 +17,12 @@ def within_limit(text: str) -> str:
     return f"{kept}\n\n({text.count(chr(10)) - kept.count(chr(10))} more lines are in the report.)"
 
 
-def own_item(item: Json, login: Callable[[], str], ours: Callable[[str], bool]) -> tuple[int, str, str] | None:
+def own_item(item: Json, author: Callable[[Json], bool], ours: Callable[[str], bool]) -> tuple[int, str, str] | None:
     """(id, address, body) of a comment that says it is ours and was written by us."""
     user, body, identifier = item.get("user"), item.get("body"), item.get("id")
     if not (isinstance(user, dict) and isinstance(body, str) and isinstance(identifier, int) and ours(body)):
         return None
-    return (identifier, str(item.get("html_url", "")), body) if user.get("login") == login() else None
+    return (identifier, str(item.get("html_url", "")), body) if author(user) else None
 
 
 def normal(body: str) -> str:

@@ -81,7 +81,7 @@ def post_comment(to: Destination, body: str, *, head: str, identity: str = "defa
 
 def deliver(api: Api, message: Message) -> Posted:
     """As `post_comment`, with the calls of a run that does more than that."""
-    api.task = f"the comment on #{api.to.number} was not posted"
+    api.begin(f"the comment on #{api.to.number} was not posted")
     marker(message.identity, message.head)
     mine = _own_comment(api, message.identity)
     if api.live_head() != message.head:
@@ -140,7 +140,7 @@ def _own_comment(api: Api, identity: str) -> _Own | None:
     for _ in range(2):
         before = api.calls
         for comment in api.pages(f"/issues/{api.to.number}/comments"):
-            own = own_item(comment, api.login, lambda body: (match := _MARKER.match(body)) is not None and match[1] == identity)
+            own = own_item(comment, api.is_ours, lambda body: (match := _MARKER.match(body)) is not None and match[1] == identity)
             if own is not None:
                 return _Own(*own)
         if api.calls - before == 1:

@@ -12,7 +12,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 def standing_at(api: Api, branch: str, head: str) -> tuple[int, str]:
     """(number, base commit) of the one open pull request from `branch` (owner:name) that stands at `head`. Raises ModelguardError."""
-    api.task = f"the pull request of {head[:12]} was not found"
+    api.begin(f"the pull request of {head[:12]} was not found")
     found = []
     for pull in api.listed("/pulls", {"head": branch, "state": "open"}):
         number, base, theirs = pull.get("number"), pull.get("base"), pull.get("head")

@@ -65,7 +65,7 @@ def key_of(rule: str, subject: str) -> str:
 
 def review(api: Api, concerns: Sequence[Concern], *, head: str, identity: str = "default") -> Threads:
     """Brings the threads of a pull request up to date with what blocks it. Raises CannotPost."""
-    api.task = f"the review threads on #{api.to.number} were not brought up to date"
+    api.begin(f"the review threads on #{api.to.number} were not brought up to date")
     wanted = {concern.key: concern for concern in concerns}
     mine = _own_threads(api, identity)
     standing = {own.key: own for own in mine}
@@ -83,7 +83,7 @@ def review(api: Api, concerns: Sequence[Concern], *, head: str, identity: str = 
 def _own_threads(api: Api, identity: str) -> list[_Own]:
     found: dict[str, _Own] = {}
     for item in api.pages(f"/pulls/{api.to.number}/comments"):
-        own = own_item(item, api.login, lambda body: (match := _MARKER.match(body)) is not None and match[1] == identity)
+        own = own_item(item, api.is_ours, lambda body: (match := _MARKER.match(body)) is not None and match[1] == identity)
         match = _MARKER.match(own[2]) if own and not item.get("in_reply_to_id") else None
         if own and match:
             found.setdefault(match[2], _Own(own[0], match[2], own[2], bool(match[3])))

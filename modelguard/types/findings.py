@@ -60,7 +60,10 @@ Numbers = Mapping[str, float | int | str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """One thing that a rule says. `numbers` justify it; `settle` says what would decide it."""
+    """One thing that a rule says. `numbers` justify it; `settle` says what would decide it.
+
+    `discreet` is the same text without the name of a model that nobody declared, for places that everybody reads ("" where there is none).
+    """
 
     status: Status
     text: str
@@ -70,6 +73,7 @@ class Claim:
     where: str = ""
     why: str = ""
     settle: str = ""
+    discreet: str = ""
 
 
 def found(text: str, *, severity: Level, confidence: Level, numbers: Numbers, where: str = "", settle: str = "") -> Claim:

@@ -175,6 +175,7 @@ class CheckpointFacts:
     dtypes: tuple[str, ...]
     notes: tuple[str, ...]
     verified: bool
+    vouched: bool = False  # every byte was held against a sha256 that Git LFS or the hub names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

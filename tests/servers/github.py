@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from urllib.parse import parse_qs, urlsplit
 
+from tests.servers import github_checks
 from tests.servers import github_documents as documents
 from tests.servers.github_description import description
 from tests.servers.github_graphql import answer_query
@@ -42,6 +43,7 @@ class GitHubServer:
         self.violations: list[str] = []
         self.pulls: dict[int, Pull] = {}
         self.everything: list[Comment] = []
+        self.checks: list[github_checks.Check] = []
         self._faults: list[list[object]] = []
         self._lock = threading.RLock()
 
@@ -119,15 +121,11 @@ class GitHubServer:
             answer = self._checked(request, headers)
             return (fault.answer or fault) if fault and fault.done else answer
 
-    def described(self, request: Request) -> bool:
-        """Whether a request and its answer are held against the description."""
-        return True
-
     def _checked(self, request: Request, headers: Mapping[str, str]) -> Answer:
         """The answer, with request and answer held against the description."""
         if request.path.endswith("/graphql"):
             return answer_query(self, request)
-        found = description() if self.described(request) else None
+        found = description()
         if found is not None:
             self.violations += found.request_faults(request.method, request.path, request.query, request.body)
         answer = self._route(request, headers)
@@ -138,12 +136,15 @@ class GitHubServer:
     def _route(self, request: Request, headers: Mapping[str, str]) -> Answer:
         repository = re.escape(self.repository)
         routes: tuple[tuple[str, str, Callable[..., Answer]], ...] = (
+            ("GET", r"/user", self._user),
             ("GET", rf"/repos/{repository}/pulls", self._pulls),
             ("GET", rf"/repos/{repository}/pulls/(\d+)", self._pull),
             ("GET", rf"/repos/{repository}/(?:issues|pulls)/(\d+)/comments", self._list),
             ("POST", rf"/repos/{repository}/issues/(\d+)/comments", self._create),
             ("POST", rf"/repos/{repository}/pulls/(\d+)/comments", self._open),
             ("PATCH", rf"/repos/{repository}/(?:issues|pulls)/comments/(\d+)", self._update),
+            ("POST", rf"/repos/{repository}/check-runs", self._check),
+            ("PATCH", rf"/repos/{repository}/check-runs/(\d+)", self._more),
         )
         if not headers.get("user-agent"):
             return Answer(403, {"message": "Request forbidden by administrative rules: a User-Agent is needed"})
@@ -153,6 +154,13 @@ class GitHubServer:
                 return action(request, *map(int, match.groups()))
         self.violations.append(f"{request.method} {request.path}: no such operation here")
         return _not_found()
+
+    def _user(self, request: Request) -> Answer:
+        """Whose token it is: a person's tells it, an App's does not."""
+        if self.writer.endswith("[bot]"):
+            return Answer(403, {"message": MESSAGES[403], "documentation_url": "https://docs.github.com/rest"})
+        example = "private-user-response-with-public-and-private-profile-information"
+        return Answer(200, documents.merged(example, {"login": self.writer, "user_view_type": "private"}))
 
     def _pull(self, request: Request, number: int) -> Answer:
         pull = self.pulls.get(number)
@@ -205,6 +213,12 @@ class GitHubServer:
             return Answer(403, {"message": MESSAGES[403]})
         comment.body, comment.edits = request.text, comment.edits + 1
         return Answer(200, self._comment_document(comment))
+
+    def _check(self, request: Request) -> Answer:
+        return github_checks.create(self.checks, self.url, self.repository, request)
+
+    def _more(self, request: Request, identifier: int) -> Answer:
+        return github_checks.update(self.checks, self.url, self.repository, request, identifier)
 
     def _fault(self, request: Request) -> Fault | None:
         for entry in self._faults:

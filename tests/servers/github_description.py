@@ -31,9 +31,10 @@ class Description:
     document: Mapping[str, object]
 
     def example(self, name: str) -> dict[str, object]:
-        """A fresh copy of the example document of that name."""
-        found = json.loads(json.dumps(_at(self.document, "components", "examples", name, "value")))
-        return dict(found)
+        """A fresh copy of the example document of that name; of a list, its first item."""
+        example = _at(self.document, "components", "examples", name).get("value")
+        found = json.loads(json.dumps(example))
+        return dict(found[0] if isinstance(found, list) else found)
 
     def request_faults(self, method: str, path: str, query: Mapping[str, str], body: object) -> Iterator[str]:
         """What the description does not allow in a request."""
@@ -87,6 +88,8 @@ class Description:
         )
 
     def _faults(self, value: object, schema: Mapping[str, object], where: str) -> Iterator[str]:
+        if isinstance(value, list):  # the description discriminates directories, which are lists, by a property: oneOf tells them apart
+            schema = {key: part for key, part in schema.items() if key != "discriminator"}
         rooted = json.loads(json.dumps(schema).replace('"#/', '"urn:github#/'))
         validator = OAS30Validator(rooted, registry=_registry())
         for error in list(validator.iter_errors(value))[:5]:

@@ -101,6 +101,33 @@ def review_comment(
     }
 
 
+def check_run(url: str, repository: str, identifier: int, body: Mapping[str, object], notes: int) -> dict[str, object]:
+    """A check run on a commit."""
+    here = f"{url}/repos/{repository}/check-runs/{identifier}"
+    output = body["output"]
+    assert isinstance(output, Mapping)
+    ours: dict[str, object] = {
+        "id": identifier,
+        "node_id": f"CR_{identifier}",
+        "url": here,
+        "html_url": f"https://github.example/{repository}/runs/{identifier}",
+        "details_url": body.get("details_url"),
+        "started_at": TIME,
+        "completed_at": TIME,
+        "check_suite": {"id": 1},
+        "pull_requests": [],
+        "app": None,
+        "output": {
+            "title": output["title"],
+            "summary": output["summary"],
+            "text": None,
+            "annotations_count": notes,
+            "annotations_url": f"{here}/annotations",
+        },
+    }
+    return merged("check-run", ours | {key: body[key] for key in ("name", "head_sha", "external_id", "status", "conclusion")})
+
+
 def _over(example: dict[str, object], ours: Mapping[str, object]) -> dict[str, object]:
     """The example, with our values in their place, to any depth."""
     laid = dict(example)

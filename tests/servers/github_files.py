@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
+from tests.servers import github_documents as documents
 from tests.servers.github import Answer, GitHubServer, Request, _not_found
 
 Tree = Mapping[str, bytes]
@@ -34,23 +35,14 @@ class FilesServer(GitHubServer):
         return commit
 
     def _route(self, request: Request, headers: Mapping[str, str]) -> Answer:
-        for pattern, action in ((r"/repos/([^/]+/[^/]+)/commits/(.+)", self._commit), (r"/repos/([^/]+/[^/]+)/contents/(.*)", self._file)):
+        repository = r"/repos/([^/]+/[^/]+)"
+        for pattern, action in ((rf"{repository}/commits/([^/]+)", self._commit), (rf"{repository}/contents/([^/]+)", self._file)):
             match = re.fullmatch(pattern, request.path)
             if match and request.method == "GET":
                 return action(request, match[1], unquote(match[2]))
-        if (match := re.fullmatch(r"/repos/([^/]+/[^/]+)", request.path)) and match[1] in self.repositories:
-            return Answer(200, {"id": 1, "full_name": match[1], "url": f"{self.url}{request.path}", "default_branch": "main"})
-        if match := re.fullmatch(r"/repos/(?!org/models)([^/]+/[^/]+)", request.path):
-            return _not_found()
-        if match := re.fullmatch(r"/orgs/([^/]+)", request.path):
-            return Answer(200, {"login": match[1], "id": 1, "url": f"{self.url}/orgs/{match[1]}"})
         if match := re.fullmatch(r"/orgs/([^/]+)/repos", request.path):
             return self._of_organisation(request, match[1])
         return super()._route(request, headers)
-
-    def described(self, request: Request) -> bool:
-        """Files and repositories are answered in short: only what our client reads of them."""
-        return not re.match(r"/orgs/|/repos/[^/]+/[^/]+($|/contents/|/commits/[^/]+$)", request.path)
 
     def _named(self, repository: str, ref: str) -> str | None:
         return ref if ref in self.repositories.get(repository, {}) else self.refs.get((repository, ref))
@@ -60,8 +52,10 @@ class FilesServer(GitHubServer):
             return _not_found()
         commit = self._named(repository, ref)
         if commit is None:
-            return Answer(422, {"message": f"No commit found for SHA: {ref}"})
-        return Answer(200, {"sha": commit, "url": f"{self.url}{request.path}", "parents": [], "files": []})
+            address = "https://docs.github.com/rest/commits/commits#get-a-commit"
+            return Answer(422, {"message": f"No commit found for SHA: {ref}", "documentation_url": address})
+        ours = {"sha": commit, "url": f"{self.url}{request.path}", "files": []}  # the published example lacks required keys of a file
+        return Answer(200, documents.merged("commit", ours))
 
     def _file(self, request: Request, repository: str, path: str) -> Answer:
         commit = self._named(repository, request.query.get("ref", "main"))
@@ -70,18 +64,18 @@ class FilesServer(GitHubServer):
             return _not_found()
         if path not in tree:
             below = [name for name in tree if name.startswith(f"{path}/")]
-            return Answer(200, [self._entry(request, name, tree[name], "dir") for name in below]) if below else _not_found()
-        return Answer(200, self._entry(request, path, tree[path], "file"))
+            return Answer(200, [self._entry(request, name, tree[name]) for name in below]) if below else _not_found()
+        data = tree[path]
+        small = {"encoding": "base64", "content": base64.encodebytes(data).decode()}
+        content = small if len(data) < 1 << 20 else {"encoding": "none", "content": ""}
+        return Answer(200, {**self._entry(request, path, data), **content})
 
-    def _entry(self, request: Request, path: str, data: bytes, kind: str) -> dict[str, object]:
-        content = (
-            {"encoding": "base64", "content": base64.encodebytes(data).decode()}
-            if len(data) < 1 << 20
-            else {"encoding": "none", "content": ""}
-        )
+    def _entry(self, request: Request, path: str, data: bytes) -> dict[str, object]:
+        """A file as a directory lists it: without its content."""
         here = f"{self.url}{request.path}"
-        named = {"type": kind, "name": path.rpartition("/")[2], "path": path, "size": len(data), "sha": hashlib.sha1(data).hexdigest()}
-        return {**named, **content, "url": here, "git_url": here, "html_url": here, "download_url": here, "_links": {"self": here}}
+        named = {"type": "file", "name": path.rpartition("/")[2], "path": path, "size": len(data), "sha": hashlib.sha1(data).hexdigest()}
+        links = {"self": here, "git": here, "html": here}
+        return {**named, "url": here, "git_url": here, "html_url": here, "download_url": here, "_links": links}
 
     def _of_organisation(self, request: Request, organisation: str) -> Answer:
         names = sorted(name for name in self.repositories if name.startswith(f"{organisation}/"))
@@ -89,8 +83,9 @@ class FilesServer(GitHubServer):
         last = max(1, -(-len(names) // size))
         base = f"{self.url}{request.path}?per_page={size}"
         links = [f'<{base}&page={page + 1}>; rel="next"', f'<{base}&page={last}>; rel="last"'] if page < last else []
-        here = [
-            {"id": 1, "name": name.partition("/")[2], "full_name": name, "default_branch": "main", "archived": name in self.archived}
-            for name in names[(page - 1) * size : page * size]
-        ]
+        here = [self._repository(name) for name in names[(page - 1) * size : page * size]]
         return Answer(200, here, {"Link": ", ".join(links)} if links else {})
+
+    def _repository(self, name: str) -> dict[str, object]:
+        ours = {"name": name.partition("/")[2], "full_name": name, "default_branch": "main", "archived": name in self.archived}
+        return documents.merged("minimal-repository-items", ours)
