@@ -34,6 +34,7 @@ from modelguard.types.weights import ActivationComparison, AdapterFit, Checkpoin
 from modelguard.world import World
 
 MAX_BASES_COMPARED = 4
+READING = {"checkpoint", "kinship", "activations"}  # evidence that only the weights themselves give
 
 
 def collect(change: ModelChange, wanted: frozenset[str], world: World, policy: Policy) -> Evidence:
@@ -103,10 +104,10 @@ class _Collector:
 
     @property
     def _unread(self) -> Missing | None:
-        """Why the weights are not fetched although they could be: they are known by their sha256."""
-        if not isinstance(self._stated, Comparison) or at_hand(self.change, self._world):
+        """Why the weights are not fetched although they could be: they are known by their sha256, and policy does not ask for more."""
+        if not isinstance(self._stated, Comparison) or READING & set(self._policy.require) or at_hand(self.change, self._world):
             return None
-        return Missing(self._stated.unknown[0].why, kind=Absence.INAPPLICABLE)
+        return Missing(self._stated.unknown[0].why, advice="require: [checkpoint] in the policy has it read")
 
     @property
     def _sides(self) -> tuple[Checkpoint, tuple[tuple[Folder, Checkpoint], ...]] | Missing:

@@ -257,6 +257,28 @@ def test_what_blocks_is_annotated_first_and_only_where_the_jobs_annotations_stan
     assert {item["path"] for item in second.notes} == {"models/m.safetensors"}
 
 
+def test_check_comment_and_threads_together_keep_to_thirty_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with GitHubServer(token=TOKEN, page=20) as github:
+        job = Job(tmp_path, github)
+        github.add_pull(7, head=HEAD)
+        for number in range(110):
+            github.add_comment(7, f"chatter {number}")
+        many = [finding(HIGH.claim, f"rule-{number}") for number in range(120)]
+        wish = delivery.Wish(token=TOKEN, comment="", check="auto", fails=True)
+        delivery.deliver(report(Verdict.INCONSISTENT, *many), SECOND, wish, Step(job.environ))
+        assert len(github.requests) <= MAX_CALLS
+        assert [len(made.notes) for made in github.checks] == [MAX_NOTES]
+        assert len([comment for comment in github.comments(7) if comment.login == github.writer]) == 1
+        assert 1 <= len(github.threads(7)) <= 10
+        assert "left to the next run" in capsys.readouterr().out
+
+
+def test_enterprise_addresses_have_a_path() -> None:
+    with GitHubServer(token=TOKEN, prefix="/api/v3") as github:
+        assert posted(github, check(note(1))).startswith("https://github.example/")
+        assert len(github.checks) == 1
+
+
 def test_a_page_that_is_none_is_left_out() -> None:
     made = [
         verdict_check.check_of(report(Verdict.CONSISTENT, FINE), FIRST, (), fails=False, identity="default", environ=environ).details_url

@@ -51,7 +51,7 @@ def test_the_organisations_policy_stands_above_the_repositorys(job: Job, github:
     commit = organisation(github)
     governed(job)
     assert job.run(policy=PLACE) == 1
-    assert any(f"{PLACE} ({commit[:12]})" in str(setting) for setting in job.document["policy"]["settings"])  # type: ignore[index]
+    assert any(f"{PLACE} ({commit[:12]})" in str(setting) for setting in job.document["policy"]["settings"])
     notes = str(job.document["notes"])
     assert "sets rules.log-gap.enabled to false: refused" in notes
     assert TOKEN not in notes
@@ -131,7 +131,7 @@ def test_the_action_uses_the_copy_and_says_so(job: Job, github: FilesServer, tmp
     assert job.run(policy=PLACE) == 1
     github.refuse("GET", 500, path="acme")
     assert job.run(policy=PLACE) == 1
-    assert any("last copy" in note for note in job.document["notes"])  # type: ignore[attr-defined]
+    assert any("last copy" in note for note in job.document["notes"])
 
 
 def test_another_file_of_the_base_commit_may_be_the_repositorys_policy(job: Job) -> None:
@@ -140,7 +140,7 @@ def test_another_file_of_the_base_commit_may_be_the_repositorys_policy(job: Job)
     job.base = commit(job.repo, {"policies/models.yml": ONLY_LOGS.encode()})
     job.change({**FILES, "policies/models.yml": LENIENT})
     assert job.run(config="policies/models.yml") == 1
-    assert any("edits policies/models.yml" in note for note in job.document["notes"])  # type: ignore[attr-defined]
+    assert any("edits policies/models.yml" in note for note in job.document["notes"])
     assert job.run(config="policies/none.yml") == 3
 
 

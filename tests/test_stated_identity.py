@@ -99,8 +99,23 @@ def test_a_pointer_to_the_bases_own_file_passes_with_no_object_anywhere(
     status, text = answer(document, "weights-base-mismatch")
     assert status == "ok"
     assert "the object itself was not read" in text
-    assert answer(document, "checkpoint-readable")[0] == "not-applicable"
-    assert "the object itself was not read" in answer(document, "checkpoint-readable")[1]
+    status, text = answer(document, "checkpoint-readable")
+    assert status == "unknown"  # and blocks nothing
+    assert "the object itself was not read" in text
+
+
+@pytest.mark.parametrize("evidence", ["checkpoint", "kinship"])
+def test_a_policy_that_requires_the_weights_has_them_read(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], evidence: str
+) -> None:
+    policy = tmp_path / "policy.yml"
+    policy.write_text(f"version: 1\nrequire: [{evidence}]\n")
+    committed = {"m/model.safetensors": pointer(WHOLE), "m/README.md": CARD}
+    code, document = audited(tmp_path, capsys, committed, "--policy", str(policy))
+    status, text = answer(document, "checkpoint-readable")
+    assert (code, status) == (0, "ok"), document
+    assert "its content was held against its sha256" in text
+    assert len([path for path in fetched(hub) if path.startswith("/store/")]) == 1  # the base's copy serves as both
 
 
 def test_the_lfs_server_is_asked_for_what_is_not_known_alone(

@@ -22,7 +22,7 @@ from tests.servers.github_description import description
 from tests.servers.github_graphql import answer_query
 from tests.servers.github_state import Answer, Comment, Fault, Pull, Request
 
-__all__ = ["Answer", "Fault", "GitHubServer"]
+__all__ = ["Answer", "Fault", "GitHubServer", "Request"]
 
 MAX_BODY = 65_536
 MESSAGES = {403: "Resource not accessible by integration", 422: "Validation Failed", 429: "API rate limit exceeded", 502: "Server Error"}
