@@ -180,6 +180,9 @@ def _evals(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument(
         "--card", type=Path, metavar="README.md", help="the model card, whose claimed scores and bases are held against them"
     )
+    manifest = "a benchmark's questions and claimed scores (docs/eval-manifests.md): are they all there, and no others?"
+    command.add_argument("--manifest", type=Path, metavar="FILE", help=manifest)
+    command.add_argument("--write-manifest", type=Path, metavar="FILE", help="write the manifest of these logs, which you trust, and stop")
     command.add_argument("--reference", nargs="+", type=Path, default=[], metavar="PATH", help="logs of candidate teachers, a path each")
     control = "logs of models that were trained on the same kind of data, and on no candidate's output: two or more, a path each"
     command.add_argument("--control", nargs="+", type=Path, default=[], metavar="PATH", help=control)

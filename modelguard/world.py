@@ -93,7 +93,7 @@ class World:
     activations: str = "auto"
     registry: Place | None = None
     objects: Objects | None = None  # Git LFS objects that are not at hand
-    hub_token: str = field(default="", repr=False)  # for models that base policy names
+    hub_token: str = field(default="", repr=False)  # for bases that policy or the operator names, and no others
     headers_only: bool = False  # the hook: headers, papers and logs, no weights and no network
     confined: bool = False
     progress: Progress = field(default=silent)

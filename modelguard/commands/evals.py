@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from modelguard import pipeline
@@ -13,23 +14,30 @@ from modelguard.blobs.local import LocalBlob
 from modelguard.checks.base import select
 from modelguard.commands.inputs import colour, files_below, policy_of, width
 from modelguard.declaration import declare
-from modelguard.errors import BadRequest
+from modelguard.errors import BadRequest, CannotPost, CannotRead, ExitCode
 from modelguard.eval_files import with_claims
 from modelguard.evals.collecting import assemble
 from modelguard.evals.harness import looks_like_evals
+from modelguard.evals.manifest import held_against, manifest_of, read_manifest
 from modelguard.evals.teacher import teacher_evidence
 from modelguard.exhibits import exhibits
 from modelguard.partial_evidence import only
 from modelguard.render import html, json_v1, markdown_pages, terminal
+from modelguard.render.text import terminal as plain
 from modelguard.types.evals import EvalLogs, TeacherEvidence
 from modelguard.types.findings import Absence, Missing
 from modelguard.verdict import EXIT_CODES, decide
+
+MAX_MANIFEST = 64 << 20
 
 
 def check_evals(options: argparse.Namespace) -> tuple[int, str]:
     """`modelguard evals`."""
     rules = policy_of(options.policy)
     logs = _with_card(_logs(options.paths), options.card)
+    if options.write_manifest is not None:
+        return _write_manifest(logs, options.write_manifest)
+    logs = _with_manifest(logs, options.manifest)
     teacher = _teacher(logs, options)
     evidence = only("the evaluation logs", evals=logs, teacher=teacher)
     checks = tuple(check for check in select(rules) if set(check.wants) <= {"evals", "teacher"})
@@ -53,6 +61,30 @@ def _with_card(logs: EvalLogs | Missing, card: Path | None) -> EvalLogs | Missin
     if card is None or isinstance(logs, Missing):
         return logs
     return attempt(lambda: with_claims(logs, _paper(card), str(card)), what="reading the card")
+
+
+def _with_manifest(logs: EvalLogs | Missing, file: Path | None) -> EvalLogs | Missing:
+    """The logs held against a manifest; one that cannot be read is a wrong request, as the operator chose it."""
+    if file is None or isinstance(logs, Missing):
+        return logs
+    try:
+        manifest = read_manifest(_paper(file, "--manifest", MAX_MANIFEST), str(file))
+    except CannotRead as error:
+        raise BadRequest(str(error), advice=error.advice) from error
+    return replace(logs, identities=(*logs.identities, *held_against(manifest, str(file), logs)))
+
+
+def _write_manifest(logs: EvalLogs | Missing, file: Path) -> tuple[int, str]:
+    """Writes the manifest of what these logs hold. Raises CannotRead, CannotPost."""
+    if isinstance(logs, Missing) or not logs.answers:
+        why = logs.why if isinstance(logs, Missing) else "there are scores, but no samples file"
+        raise CannotRead(f"no manifest was written: {why}", advice="give the samples (--log_samples)")
+    try:
+        file.write_text(json_v1.dumps(manifest_of(logs)), encoding="utf-8")
+    except OSError as error:
+        raise CannotPost(f"{file}: {error.strerror}", advice="check --write-manifest") from error
+    questions = {group.task: len(group.answers) for group in logs.answers}
+    return ExitCode.CONSISTENT, f"{plain(str(file))}: {sum(questions.values())} questions of {len(questions)} tasks\n"
 
 
 def _teacher(logs: EvalLogs | Missing, options: argparse.Namespace) -> TeacherEvidence | Missing:
@@ -103,8 +135,8 @@ def _logs(paths: Sequence[Path]) -> EvalLogs | Missing:
     return assemble(files_below(paths, looks_like_evals))
 
 
-def _paper(path: Path) -> bytes:
+def _paper(path: Path, option: str = "--card", limit: int = SMALL_FILE_BYTES) -> bytes:
     try:
-        return read_small(LocalBlob(path), SMALL_FILE_BYTES)
+        return read_small(LocalBlob(path), limit)
     except OSError as error:
-        raise BadRequest(f"{path}: {error.strerror}", advice="check --card") from error
+        raise BadRequest(f"{path}: {error.strerror}", advice=f"check {option}") from error

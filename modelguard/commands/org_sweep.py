@@ -13,6 +13,7 @@ from typing import Any
 
 from modelguard import __version__
 from modelguard.attempt import attempt
+from modelguard.commands.audit import HUB_TOKEN
 from modelguard.commands.org_repositories import EMPTY, Repository, chosen, holds_commit
 from modelguard.documents import json_object
 from modelguard.errors import BadRequest, CannotPost, Malformed
@@ -67,7 +68,7 @@ def request_of(repository: Repository, clone: Path, options: argparse.Namespace)
         max_download=options.max_download,
         activations=options.activations,
         lfs=None if options.offline else repository.store(),
-        hub_token=os.environ.get("HF_TOKEN", ""),
+        hub_token=os.environ.get(HUB_TOKEN, ""),
     )
 
 

@@ -48,6 +48,14 @@ def held_against(card: bytes, name: str, logs: EvalLogs) -> Iterator[Identity]:
         yield _judged(claim, logs.scores)
 
 
+def stated(task: str, metric: str, value: object, where: str, scores: Sequence[Score]) -> Identity:
+    """One claim that stands outside a card. What is no number is an open question."""
+    number = _number(value)
+    if number is None:
+        return Identity(rule=RULE, name="unread", standing=Standing.OPEN, text=f"{where}: {task[:80]}: the claim is no number")
+    return _judged(Claim((task,), metric.casefold()[:80], *number, where), scores)
+
+
 def claims(card: bytes, name: str, known: set[str]) -> tuple[Claim, ...]:
     """What the card claims. From its tables only rows that name a `known` task, because tables hold all sorts of numbers."""
     written = tuple(_indexed(front_matter(card, name), name))

@@ -8,11 +8,11 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from modelguard.errors import BadRequest, CannotFetch
-from modelguard.github.api import Api, Destination, Json, Meaning, Refused
+from modelguard.github.api import RETRIES, Api, Destination, Json, Meaning, Refused
 
 ORGANISATION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,98}[A-Za-z0-9])?", re.ASCII)
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
-PAGES = 29  # of a hundred repositories each: what one run's calls allow
+PAGES = 50  # of a hundred repositories each
 LATER = "GitHub may be unwell: run it again later"
 ADVICE = {
     Meaning.PERMISSION: "the token may not list them",
@@ -20,6 +20,7 @@ ADVICE = {
     Meaning.UNKNOWN_TOKEN: "the token in GITHUB_TOKEN is not valid",
     Meaning.NOT_FOUND: "check the organisation's name, and that the token in GITHUB_TOKEN may see it",
     Meaning.BUDGET: "name clones of its repositories instead",
+    Meaning.UNWELL: LATER,
 }
 
 
@@ -36,12 +37,13 @@ def repositories(api_url: str, token: str, organisation: str) -> tuple[ListedRep
     """Every repository of an organisation that the token sees, by name, archived ones included. Raises BadRequest, CannotFetch."""
     if ORGANISATION.fullmatch(organisation) is None:
         raise BadRequest(f"{organisation[:80]!a} is no organisation's name", advice="write it as in its address")
-    with closing(Api(Destination(api_url=api_url, repository="", number=0, token=token))) as api:
-        api.task = f"the repositories of {organisation} could not be listed"
+    to = Destination(api_url=api_url, repository="", number=0, token=token, calls=PAGES + RETRIES)
+    with closing(Api(to)) as api:
+        api.begin(f"the repositories of {organisation} could not be listed", ADVICE)
         try:
             items = tuple(api.listed(f"/orgs/{organisation}/repos", {"type": "all"}, pages=PAGES))
         except Refused as refused:
-            raise CannotFetch(str(refused), advice=ADVICE.get(refused.meaning, LATER)) from None
+            raise CannotFetch(str(refused), advice=refused.advice) from None
     return _sound(items, organisation)
 
 

@@ -84,9 +84,9 @@ def test_evaluation_logs_in_every_form(capsys: pytest.CaptureFixture[str], evals
     page = rendered(text) if form == "markdown" else text
     document = json.loads(run(capsys, "evals", evals / "student", *references, "--format", "json")[1])
     assert code in (0, 2)
-    assert {item["rule"] for item in document["findings"]} == {
-        rule for rule in ("behaviour-undeclared-teacher", "evals-claims", "evals-scores") if rule in page
-    }
+    rules = {item["rule"] for item in document["findings"]}
+    assert {"behaviour-undeclared-teacher", "evals-scores"} < rules
+    assert not [rule for rule in rules if rule not in page]
     assert "org/teacher" in page
     assert "controls reach" in page  # the band
 
