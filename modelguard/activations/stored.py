@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -97,8 +98,7 @@ def told(
     small = reduced(trace, layers, tokens)
     following = after(checkpoint, network, trace)
     ids = probes.inputs.get("input_ids", np.zeros((0, 0), np.int64))
-    statistics = np.zeros((len(layers), small.patterns.shape[1], 0)) if small.statistics is None else small.statistics
-    return ActivationFingerprint(
+    bare = ActivationFingerprint(
         method=method_of(probes.method),
         architecture=described(network),
         layers=network.layers,
@@ -113,15 +113,23 @@ def told(
         heads=small.patterns.shape[1],
         groups=small.groups,
         columns=small.patterns.shape[2],
-        measures=statistics.shape[2],
+        measures=0 if small.statistics is None else small.statistics.shape[2],
         top=0 if following is None else following.ids.shape[1],
         control=control,
         ids=ids.astype("<u4").tobytes(),
+    )
+    return _filled(bare, small, b"".join(_gram(trace.states[layer]) for layer in layers), following)
+
+
+def _filled(bare: ActivationFingerprint, small: Trace, grams: bytes, following: NextTokens | None) -> ActivationFingerprint:
+    """A fingerprint with its arrays."""
+    return replace(
+        bare,
         states=_halves(small.states),
         unit_values=_halves(small.units),
         patterns=_halves(small.patterns),
-        statistics=_halves(statistics),
-        gram=b"".join(_gram(trace.states[layer]) for layer in layers),
+        statistics=b"" if small.statistics is None else _halves(small.statistics),
+        gram=grams,
         next_ids=b"" if following is None else following.ids.astype("<u4").tobytes(),
         next_logs=b"" if following is None else _halves(np.maximum(following.logs, -60000)),
     )
