@@ -1,10 +1,10 @@
-"""How often stored activation fingerprints pair, and what their numbers without a null show, on the zoo's trained llamas.
+"""How often stored activation fingerprints pair, and what their numbers without a null show, on the zoo's trained models.
 
-`python -m benchmarks.stored_activations [--models N]`. Every pair of independent models, and what was made of each. The exact tests
-have no threshold to choose. Of the other numbers the band of independents is taken from the pairs among every second model, and told
-is how often the pairs among the rest, and what was made of these, come out above it. Each model reads the probes as pseudo-random
-tokens, as it would through the door (it has no tokenizer), and then stretches of the text that it was trained on, which is harder.
-The first run trains what the cache does not have.
+`python -m benchmarks.stored_activations [--models N] [--family llama|gpt2|bert]`. Every pair of independent models, and what was made
+of each. The exact tests have no threshold to choose. Of the other numbers the band of independents is taken from the pairs among every
+second model, and told is how often the pairs among the rest, and what was made of these, come out above it. Each model reads the probes
+as pseudo-random tokens, as it would through the door (it has no tokenizer), and then stretches of the text that it was trained on, which
+is harder. The first run trains what the cache does not have.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.zoo.making import mixed, noised, pruned, rounded
-from benchmarks.zoo.population import BASES, LLAMAS, STRANGER, same_initialisation
+from benchmarks.zoo.population import BASES, BERT, GPT2, LLAMAS, STRANGER, same_initialisation
 from benchmarks.zoo.rewriting import permuted, rotated
 from benchmarks.zoo.text import CONTEXT, tokens
 from benchmarks.zoo.training import Recipe, Tensors, loaded, trained
 from benchmarks.zoo.tuning import continued, fine_tuned, student
 from modelguard.activations.against_stored import held
 from modelguard.activations.probes import Probes, Tokens, encode, written
-from modelguard.activations.stored import designed, fingerprint_activations, kept_layers, told
+from modelguard.activations.stored import designed, fingerprint_activations, kept_layers, kept_tokens, told
 from modelguard.activations.streaming import run
 from modelguard.blobs.local import LocalFolder
 from modelguard.checkpoints.safetensors import open_safetensors
@@ -50,6 +50,11 @@ MADE: Mapping[str, Callable[[Recipe], Tensors]] = {
     "stream rotated, units permuted": lambda recipe: rotated(permuted(trained(recipe), SEED), SEED),
     "distilled into another initialisation": student,
 }
+TRAINED_ONLY_FOR_LLAMAS = frozenset(
+    ("distilled into another initialisation", "stream rotated, units permuted")
+)  # and LayerNorm does not turn
+TEXTS = {"random": "pseudo-random tokens", "own": "stretches of the models' own text"}
+MODELS = {"llama": LLAMAS, "gpt2": GPT2, "bert": BERT}
 SUPPORT: Numbers = {
     "best head match": lambda one: one.best_head_match,
     "Gram cosine": lambda one: float(np.mean([layer.gram_cosine or 0 for layer in one.layers])),
@@ -74,7 +79,7 @@ def stretches() -> Probes:
 
 
 def made(tensors: Tensors, like: Recipe, place: Path, probes: Probes | None) -> ActivationFingerprint:
-    """The fingerprint of a llama of that recipe's architecture with those weights."""
+    """The fingerprint of a model of that recipe's architecture with those weights."""
     from safetensors.numpy import save_file
 
     loaded(like, trained(like)).config.save_pretrained(place)
@@ -83,7 +88,7 @@ def made(tensors: Tensors, like: Recipe, place: Path, probes: Probes | None) -> 
     network, checkpoint = usable(designed(folder)), open_safetensors(folder.open("model.safetensors"))
     given = probes or written(encode(folder, network.vocabulary, network.positions))
     trace = usable(run(checkpoint, network, given, depth=network.layers, telling=True))
-    return told(checkpoint, network, given, trace, kept_layers(network.layers))
+    return told(checkpoint, network, given, trace, kept_layers(network.layers), tokens=kept_tokens(network.layers))
 
 
 def compared(recipes: tuple[Recipe, ...], place: Path, probes: Probes | None) -> Pairs:
@@ -100,9 +105,10 @@ def compared(recipes: tuple[Recipe, ...], place: Path, probes: Probes | None) ->
 
 
 def _derivatives(recipes: tuple[Recipe, ...]) -> Iterator[tuple[str, Tensors, Recipe]]:
-    for recipe in (recipe for recipe in recipes if recipe in BASES):
+    for recipe in (recipe for recipe in recipes if recipe in (*BASES, *GPT2[:2], *BERT[:1])):
         for truth, make in MADE.items():
-            yield truth, make(recipe), recipe
+            if recipe in BASES or truth not in TRAINED_ONLY_FOR_LLAMAS:
+                yield truth, make(recipe), recipe
     for truth, other, recipe in same_initialisation():
         if recipe in recipes:
             yield truth, trained(other), recipe
@@ -145,14 +151,17 @@ def control(recipe: Recipe, place: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", type=int, default=len(LLAMAS), help="how many of the zoo's llamas")
-    recipes = LLAMAS[: parser.parse_args().models]
+    parser.add_argument("--models", type=int, default=len(LLAMAS), help="how many of the zoo's models")
+    parser.add_argument("--family", choices=MODELS, default="llama", help="which models (default: llama)")
+    parser.add_argument("--text", choices=TEXTS, nargs="+", default=list(TEXTS), help="what the models read (default: both)")
+    options = parser.parse_args()
+    recipes = MODELS[options.family][: options.models]
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         print(control(recipes[0], place), flush=True)
-        for title, probes in (("pseudo-random tokens", None), ("stretches of the models' own text", stretches())):
-            pairs = compared(recipes, place, probes)
-            print("\n".join(("", f"### {title}", "", *exact(pairs), "", *supporting(pairs))), flush=True)
+        for text in options.text:
+            pairs = compared(recipes, place, stretches() if text == "own" else None)
+            print("\n".join(("", f"### {TEXTS[text]}", "", *exact(pairs), "", *supporting(pairs))), flush=True)
 
 
 if __name__ == "__main__":

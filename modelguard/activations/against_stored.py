@@ -6,12 +6,14 @@ from dataclasses import replace
 
 from modelguard.activations.comparison import CONTROL_LOG10_P, hold, installed
 from modelguard.activations.extent import WHOLE, Extent
+from modelguard.activations.network_settings import read_settings
 from modelguard.activations.stored import (
     NOT_INSTALLED,
     described,
     designed,
     gram_of,
     kept_layers,
+    kept_tokens,
     next_of,
     stored_probes,
     told,
@@ -25,6 +27,11 @@ from modelguard.types.activations import ActivationFingerprint
 from modelguard.types.findings import Missing
 from modelguard.types.weights import ActivationComparison, ActivationLayer
 
+STORED = "held against a stored activation fingerprint: the base's own weights were not read"
+BLIND = (
+    "blind to permuted units, which are stored by their place, and to a rotated residual stream: such a copy is paired by its other parts, "
+    "or by nothing; its attention patterns and Gram matrices stay alike"
+)
 CONTROL = "the stored network with its weight matrices rounded to 4 bits, as measured when the fingerprint was made"
 
 
@@ -33,7 +40,11 @@ def compare_with_stored(
 ) -> ActivationComparison | Missing:
     """Runs a checkpoint on the probes of a fingerprint and holds it against that. Raises CannotRead for hostile files."""
     made = on_probes_of(stored, checkpoint, folder, extent)
-    return made if isinstance(made, Missing) else held(made, stored)
+    result = made if isinstance(made, Missing) else held(made, stored)
+    settings = read_settings(folder)
+    if isinstance(result, Missing) or isinstance(settings, Missing):
+        return result
+    return replace(result, notes=(*settings.notes, *result.notes))
 
 
 def on_probes_of(
@@ -56,7 +67,7 @@ def on_probes_of(
     if isinstance(trace, Missing):
         return trace
     layers = kept_layers(stored.depth)
-    return told(checkpoint, network, probes, trace, layers[layers < depth])
+    return told(checkpoint, network, probes, trace, layers[layers < depth], tokens=kept_tokens(stored.depth))
 
 
 def held(left: ActivationFingerprint, right: ActivationFingerprint) -> ActivationComparison | Missing:
@@ -82,7 +93,7 @@ def held(left: ActivationFingerprint, right: ActivationFingerprint) -> Activatio
         control_log10_p_heads=control[1],
         control_log10_p_units=control[2],
         best_head_match=agreed.best_head_match,
-        tokens=right.anchors,
+        tokens=right.tokens,
         next_token_agreement=same,
         next_token_overlap=overlap,
         notes=_notes(left, right, layers),
@@ -103,12 +114,23 @@ def _supported(shown: ActivationLayer, left: ActivationFingerprint, right: Activ
 
 def _form(made: ActivationFingerprint) -> tuple[object, ...]:
     """What must be equal on both sides: what was asked, of what network, and what of the answer was kept."""
-    numbers = (made.texts, made.length, made.anchors, made.axes, made.units, made.heads, made.groups, made.columns, made.measures)
+    numbers = (
+        made.texts,
+        made.length,
+        made.tokens,
+        made.anchors,
+        made.axes,
+        made.units,
+        made.heads,
+        made.groups,
+        made.columns,
+        made.measures,
+    )
     return (made.method, made.architecture, made.ids, made.layers, *numbers)
 
 
 def _notes(left: ActivationFingerprint, right: ActivationFingerprint, layers: list[int]) -> tuple[str, ...]:
-    notes = ["held against a stored activation fingerprint: the base's own weights were not read"]
+    notes = [STORED, BLIND]
     depth = min(left.depth, right.depth)
     notes += [f"the first {depth} of {right.layers} layers were run"] if depth < right.layers else []
     notes += [f"{len(layers)} of {depth} layers that were run are held in the fingerprint"] if len(layers) < depth else []

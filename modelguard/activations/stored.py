@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -21,7 +22,7 @@ from modelguard.activations.heads import MEASURES
 from modelguard.activations.network_settings import read_settings
 from modelguard.activations.networks import Architecture, design
 from modelguard.activations.next_tokens import TOP, NextTokens
-from modelguard.activations.probes import Probes, Tokens, drawn, encode, written
+from modelguard.activations.probes import MAX_POSITIONS_SPARED, MOST_TOKENS, PROBES, Probes, Tokens, drawn, encode, written
 from modelguard.activations.streaming import run
 from modelguard.activations.support import ANCHORS, after, anchors, gram
 from modelguard.activations.traces import MOST_ENTRIES, Trace
@@ -31,10 +32,10 @@ from modelguard.types.activations import ActivationFingerprint
 from modelguard.types.findings import Missing
 
 VERSION = 1
-LAYERS, AXES, UNITS, HEADS, COLUMNS, LEVELS = 40, 128, 128, 64, 256, 127
+LAYERS, TOKENS, AXES, UNITS, HEADS, COLUMNS, LEVELS = 40, 96, 128, 128, 64, 256, 127
 PREFIX = f"activation-fingerprint-{VERSION}:"
 PARAMETERS = (
-    f":l{LAYERS}-t{ANCHORS}-a{AXES}-u{UNITS}-h{HEADS}-e{MOST_ENTRIES}-signs-shake256-c{COLUMNS}-m{MEASURES}-k{TOP}-f16-gram-i8"
+    f":l{LAYERS}-t{TOKENS}-n{ANCHORS}-a{AXES}-u{UNITS}-h{HEADS}-e{MOST_ENTRIES}-signs-shake256-c{COLUMNS}-m{MEASURES}-k{TOP}-f16-gram-i8"
     f"-control{CONTROL_BITS}"
 )
 NOT_INSTALLED = Missing("activations extra not installed", advice="pip install 'modelguard[activations]'")
@@ -64,9 +65,10 @@ def fingerprint_activations(checkpoint: Checkpoint, folder: Folder, extent: Exte
     control = (0.0, 0.0, 0.0)
     if not isinstance(rounded, Missing):
         layers = kept_layers(depth)
-        held = hold(reduced(rounded, layers), reduced(trace, layers))
+        tokens = kept_tokens(depth)
+        held = hold(reduced(rounded, layers, tokens), reduced(trace, layers, tokens))
         control = (held.log10_p_hidden, held.log10_p_heads, held.log10_p_units)
-    return told(checkpoint, network, probes, trace, kept_layers(depth), control=control)
+    return told(checkpoint, network, probes, trace, kept_layers(depth), tokens=kept_tokens(depth), control=control)
 
 
 def designed(folder: Folder) -> Architecture | Missing:
@@ -89,14 +91,14 @@ def told(
     trace: Trace,
     layers: NDArray[np.int64],
     *,
+    tokens: int,
     control: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> ActivationFingerprint:
-    """A trace as a fingerprint, with those layers of it."""
-    small = reduced(trace, layers)
+    """A trace as a fingerprint, with those layers of it and about so many of its tokens."""
+    small = reduced(trace, layers, tokens)
     following = after(checkpoint, network, trace)
     ids = probes.inputs.get("input_ids", np.zeros((0, 0), np.int64))
-    statistics = np.zeros((len(layers), small.patterns.shape[1], 0)) if small.statistics is None else small.statistics
-    return ActivationFingerprint(
+    bare = ActivationFingerprint(
         method=method_of(probes.method),
         architecture=described(network),
         layers=network.layers,
@@ -104,21 +106,30 @@ def told(
         which=tuple(layers.tolist()),
         texts=ids.shape[0],
         length=ids.shape[1],
-        anchors=small.states.shape[1],
+        tokens=small.states.shape[1],
+        anchors=len(anchors(trace.states.shape[1])),
         axes=small.states.shape[2],
         units=small.units.shape[2],
         heads=small.patterns.shape[1],
         groups=small.groups,
         columns=small.patterns.shape[2],
-        measures=statistics.shape[2],
+        measures=0 if small.statistics is None else small.statistics.shape[2],
         top=0 if following is None else following.ids.shape[1],
         control=control,
         ids=ids.astype("<u4").tobytes(),
+    )
+    return _filled(bare, small, b"".join(_gram(trace.states[layer]) for layer in layers), following)
+
+
+def _filled(bare: ActivationFingerprint, small: Trace, grams: bytes, following: NextTokens | None) -> ActivationFingerprint:
+    """A fingerprint with its arrays."""
+    return replace(
+        bare,
         states=_halves(small.states),
         unit_values=_halves(small.units),
         patterns=_halves(small.patterns),
-        statistics=_halves(statistics),
-        gram=b"".join(_gram(trace.states[layer]) for layer in layers),
+        statistics=b"" if small.statistics is None else _halves(small.statistics),
+        gram=grams,
         next_ids=b"" if following is None else following.ids.astype("<u4").tobytes(),
         next_logs=b"" if following is None else _halves(np.maximum(following.logs, -60000)),
     )
@@ -132,10 +143,10 @@ def described(network: Architecture) -> str:
 def reveals(made: ActivationFingerprint) -> str:
     """What a fingerprint tells of a network, in one sentence."""
     parts = [
-        f"what {made.axes} axes of the hidden states and {made.units} MLP units hold behind {made.anchors} tokens of public texts",
+        f"what {made.axes} axes of the hidden states and {made.units} MLP units hold at {made.tokens} tokens of public texts",
         f"projections and statistics of what {made.heads} attention heads look at",
     ]
-    parts += [f"the {made.top} likeliest next tokens there"] if made.top else []
+    parts += [f"the {made.top} likeliest next tokens behind {made.anchors} of them"] if made.top else []
     where = f"in {made.kept} of {made.layers} layers"
     return f"reveals {where} {', '.join(parts)}, but no weight; of a public text's tokens it also tells their ids"
 
@@ -145,9 +156,14 @@ def kept_layers(depth: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, depth - 1, min(depth, LAYERS)).astype(np.int64))
 
 
-def reduced(trace: Trace, layers: NDArray[np.int64]) -> Trace:
-    """A trace at the fixed choice of tokens, axes, units and heads, its patterns projected; those layers of it."""
-    tokens, axes = anchors(trace.states.shape[1]), _spread(trace.states.shape[2], AXES)
+def kept_tokens(depth: int) -> int:
+    """Of how many tokens states and units are kept: a network of few layers has room for more, and needs them more."""
+    return TOKENS * (LAYERS // min(depth, LAYERS))
+
+
+def reduced(trace: Trace, layers: NDArray[np.int64], most: int) -> Trace:
+    """A trace at the fixed choice of at most so many tokens, of axes, units and heads, its patterns projected; those layers of it."""
+    tokens, axes = _spread(trace.states.shape[1], most), _spread(trace.states.shape[2], AXES)
     units = _spread(trace.units.shape[2], UNITS)
     heads, groups = _heads(trace.patterns.shape[1], trace.groups)
     signs = _signs(trace.patterns.shape[2])
@@ -168,8 +184,8 @@ def trace_of(made: ActivationFingerprint, layers: Sequence[int]) -> Trace:
         return np.frombuffer(values, dtype="<f2").reshape(made.kept, rows, columns)[places]
 
     return Trace(
-        states=halves(made.states, made.anchors, made.axes),
-        units=halves(made.unit_values, made.anchors, made.units),
+        states=halves(made.states, made.tokens, made.axes),
+        units=halves(made.unit_values, made.tokens, made.units),
         patterns=halves(made.patterns, made.heads, made.columns),
         groups=made.groups,
         statistics=halves(made.statistics, made.heads, made.measures),
@@ -203,8 +219,10 @@ def stored_probes(made: ActivationFingerprint, network: Architecture) -> Probes 
         pictures = drawn(int(network.config.num_channels), int(network.config.image_size))
         return pictures if pictures.method == name else Missing("the activation fingerprint was made with other pictures")
     ids = np.frombuffer(made.ids, dtype="<u4").reshape(made.texts, made.length).astype(np.int64)
-    if not ids.size or ids.max() >= network.vocabulary or made.length > network.positions:
-        return Missing("the activation fingerprint's tokens are not in the vocabulary of this network, or too many for it")
+    if made.texts != len(PROBES) or not 0 < made.length <= min(MOST_TOKENS, network.positions - MAX_POSITIONS_SPARED):
+        return Missing("the activation fingerprint was made with more or longer texts than the probes")
+    if ids.max() >= network.vocabulary:
+        return Missing("the activation fingerprint's tokens are not in the vocabulary of this network")
     return written(Tokens(ids=ids, method=name))
 
 

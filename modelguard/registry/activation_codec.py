@@ -34,6 +34,7 @@ class _Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     which: Annotated[tuple[Layer, ...], msgspec.Meta(min_length=1, max_length=256)]
     texts: Few
     length: Few
+    tokens: Some
     anchors: Some
     axes: Some
     units: Few

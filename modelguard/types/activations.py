@@ -10,7 +10,7 @@ class ActivationFingerprint:
     """What a network did on the probes, at a fixed choice of tokens, axes, units and heads of at most 40 of its layers.
 
     `method` encodes the probes' digest and every parameter; fingerprints of unequal methods never compare. Arrays are little-endian:
-    `ids` (texts, length) uint32, empty for pictures; for each of the layers `which`, `states` (anchors, axes), `unit_values` (anchors,
+    `ids` (texts, length) uint32, empty for pictures; for each of the layers `which`, `states` (tokens, axes), `unit_values` (tokens,
     units), `patterns` (heads, columns) and `statistics` (heads, measures) in float16, and `gram`, the upper triangle of the cosines
     between the anchors' hidden states as 1/127 (int8). `next_ids` (anchors, top) uint32 and `next_logs` (anchors, top) float16 are the
     likeliest next tokens with their log-probabilities, empty where the network predicts none or was not run to its end. `control` has
@@ -24,7 +24,8 @@ class ActivationFingerprint:
     which: tuple[int, ...]  # of those are held here, counted from 0
     texts: int
     length: int
-    anchors: int  # tokens
+    tokens: int  # whose states and units are held
+    anchors: int  # tokens between whose states cosines are held, and behind which the next one is predicted
     axes: int
     units: int
     heads: int
@@ -50,14 +51,14 @@ class ActivationFingerprint:
     @property
     def sizes(self) -> tuple[int, ...]:
         """How many bytes each array takes by the numbers above: ids, states, units, patterns, statistics, gram, next ids, next logs."""
-        rows = self.kept * self.anchors
+        rows = self.kept * self.tokens
         return (
             4 * self.texts * self.length,
             2 * rows * self.axes,
             2 * rows * self.units,
             2 * self.kept * self.heads * self.columns,
             2 * self.kept * self.heads * self.measures,
-            rows * (self.anchors - 1) // 2,
+            self.kept * (self.anchors * (self.anchors - 1) // 2),
             4 * self.anchors * self.top,
             2 * self.anchors * self.top,
         )

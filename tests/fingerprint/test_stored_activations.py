@@ -22,6 +22,7 @@ from modelguard.activations.stored import (
     designed,
     fingerprint_activations,
     kept_layers,
+    kept_tokens,
     method_of,
     reduced,
     reveals,
@@ -35,7 +36,7 @@ from modelguard.registry.activation_codec import MAX_ACTIVATIONS, pack_activatio
 from modelguard.types.activations import ActivationFingerprint
 from modelguard.types.findings import Missing, Status
 from modelguard.types.weights import ActivationComparison
-from tests.fingerprint.test_activations import FAST, change, disguised, network, noise, saved, status, trace
+from tests.fingerprint.test_activations import FAST, change, disguised, edit_config, network, noise, saved, status, trace
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -140,14 +141,16 @@ def test_permuted_units_are_paired_by_their_axes_alone(tmp_path: Path) -> None:
 def test_p_values_of_reduced_traces_are_valid_for_independent_networks(heads: int, groups: int) -> None:
     random = np.random.default_rng(heads * 10 + groups)
     every = np.arange(3)
-    pairs = [hold(*(reduced(trace(random, heads, groups), every) for _ in range(2))) for _ in range(200)]
+    pairs = [hold(*(reduced(trace(random, heads, groups), every, 40) for _ in range(2))) for _ in range(200)]
     for bar in (-1.0, -2.0):
         for test in ("hidden", "heads", "units"):
             allowed = 200 * 10**bar
             assert sum(getattr(pair, f"log10_p_{test}") <= bar for pair in pairs) <= allowed + 4 * math.sqrt(allowed)
 
 
-@pytest.mark.parametrize(("layers", "heads", "groups"), [(256, 512, 8), (256, 512, 1), (80, 64, 64), (32, 32, 8), (1, 1, 1)])
+@pytest.mark.parametrize(
+    ("layers", "heads", "groups"), [(256, 512, 8), (256, 512, 1), (80, 64, 64), (21, 64, 8), (20, 64, 8), (5, 64, 64), (1, 1, 1)]
+)
 def test_no_network_makes_more_than_four_megabytes(layers: int, heads: int, groups: int, tmp_path: Path) -> None:
     """The largest trace that there can be, without its memory: the same number everywhere."""
 
@@ -167,7 +170,7 @@ def test_no_network_makes_more_than_four_megabytes(layers: int, heads: int, grou
         statistics=flat(layers, heads, MEASURES),
     )
     checkpoint = open_safetensors(folder.open("model.safetensors"))
-    made = told(checkpoint, architecture, own_probes(folder, architecture), huge, kept_layers(layers))
+    made = told(checkpoint, architecture, own_probes(folder, architecture), huge, kept_layers(layers), tokens=kept_tokens(layers))
     assert made.nbytes + 6 * ANCHORS * TOP <= MAX_ACTIVATIONS
     assert made.kept == min(layers, LAYERS)
     assert made.heads <= 64
@@ -177,7 +180,7 @@ def test_no_network_makes_more_than_four_megabytes(layers: int, heads: int, grou
 
 def test_the_statement_of_what_it_reveals_names_every_part(tmp_path: Path) -> None:
     made = fingerprint(saved(network("gpt2", 0), tmp_path / "base"))
-    assert reveals(made).startswith("reveals in 4 of 4 layers what 64 axes of the hidden states and 128 MLP units hold behind 96 tokens")
+    assert reveals(made).startswith("reveals in 4 of 4 layers what 64 axes of the hidden states and 128 MLP units hold at 768 tokens")
     assert "8 attention heads" in reveals(made)
     assert "32 likeliest next tokens" in reveals(made)
 
@@ -204,12 +207,24 @@ def test_what_does_not_compare_says_why(tmp_path: Path) -> None:
     assert "different architecture" in missing(saved(network("gpt2", 0, n_inner=128), tmp_path / "narrow"), base)
     assert "by another method" in missing(own, replace(base, method=base.method.replace("-t96-", "-t95-")))
     assert "vocabulary" in missing(own, replace(base, ids=np.full((12, 64), 300, "<u4").tobytes()))
-    assert "too many" in missing(own, replace(base, length=128, ids=bytes(4 * 12 * 128)))
+    assert "longer texts" in missing(own, replace(base, length=128, ids=bytes(4 * 12 * 128)))
+    assert "more or" in missing(own, replace(base, texts=24, ids=bytes(4 * 24 * 64)))
     assert "differ in" in missing(own, replace(base, axes=32, states=base.states[: len(base.states) // 2]))
     assert "different architecture" in missing(own, replace(base, depth=5))
     assert method_of("probes-v1-257bb4ea:random-ids:64") == base.method
     two = held(base, replace(base, ids=np.zeros((12, 64), "<u4").tobytes()))
     assert isinstance(two, Missing)
+
+
+def test_code_that_a_config_names_is_ignored_and_said(tmp_path: Path) -> None:
+    base = fingerprint(saved(network("gpt2", 0), tmp_path / "base"))
+    left = edit_config(saved(network("gpt2", 0), tmp_path / "left"), auto_map={"AutoModel": "evil.Model"})
+    (left / "evil.py").write_text("raise SystemExit('run')")
+    result = compared(left, base)
+    assert "auto_map" in result.notes[0]
+    assert any("blind to permuted units" in note for note in result.notes)
+    (left / "config.json").write_text('{"model_type": "gpt2", "n_layer": 1000000000}')
+    assert "not a setting" in missing(left, base)
 
 
 def test_a_larger_vocabulary_still_compares(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def activations(seed: int = 0, *, layers: int = 4, top: int = 32) -> ActivationF
         which=tuple(range(layers)),
         texts=2,
         length=16,
+        tokens=24,
         anchors=12,
         axes=64,
         units=96,

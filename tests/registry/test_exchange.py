@@ -144,7 +144,7 @@ HOSTILE_ACTIVATIONS: dict[str, tuple[bytes, str]] = {
     "one more key": (altered(more=1), "no entry"),
     "no object": (behaving().replace(b'"activations": {', b'"activations": [{').replace(b"}}", b"}]}"), "no object"),
     "another entry's": (vouched({"name": "org/a"}), "another name"),
-    "huge": (vouched({"anchors": 1024, "axes": 1024}), "bytes"),
+    "huge": (vouched({"tokens": 1024, "axes": 1024}), "bytes"),
     "beyond any size": (vouched({"anchors": 10**9}), "anchors"),
     "not whole": (vouched({"anchors": 12.5}), "anchors"),
     "negative": (vouched({"axes": -1}), "axes"),
@@ -176,7 +176,7 @@ def test_activations_that_no_network_gives(name: str) -> None:
 
 def test_activations_larger_than_any_are_neither_written_nor_read() -> None:
     large = activations(layers=256)
-    grown = replace(large, anchors=64, states=bytes(2 * 256 * 64 * 64), unit_values=bytes(2 * 256 * 64 * 96))
+    grown = replace(large, tokens=64, states=bytes(2 * 256 * 64 * 64), unit_values=bytes(2 * 256 * 64 * 96))
     with pytest.raises(BadRequest, match="more than 4000000"):
         "".join(written([BEHAVING], activations=lambda _name: grown))
     with pytest.raises(Malformed, match="larger than any"):
