@@ -362,6 +362,9 @@ def folder_with(tmp_path: Path, tokenizer: str | None) -> LocalFolder:
     return LocalFolder(tmp_path, "base")
 
 
+CUT = {"type": "BPE", "vocab": {"a": 0, "b": 1, "é": 2, "ab": 3, "aé": 4}}  # merges that a prefix cuts: the library panics or aborts
+
+
 def byte_tokenizer(**parts: Any) -> str:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -392,6 +395,11 @@ def test_the_base_s_own_tokenizer_is_used(tmp_path: Path) -> None:
         '{"version": "1.0", "model": {"type": "BPE"}}',
         byte_tokenizer(normalizer={"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}),
         byte_tokenizer(normalizer={"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": ""})[:-1],
+        byte_tokenizer(pre_tokenizer={"type": "FixedLength", "length": 0}),
+        byte_tokenizer(pre_tokenizer={"type": ["ByteLevel"]}, normalizer={"type": "Sequence", "normalizers": 7}),
+        byte_tokenizer(pre_tokenizer={"type": "Sequence", "pretokenizers": [{"type": "FixedLength", "length": 0}]}),
+        byte_tokenizer(model=CUT | {"merges": [["a", "b"]], "continuing_subword_prefix": "########"}),
+        byte_tokenizer(model=CUT | {"merges": [["a", "é"]], "continuing_subword_prefix": "x"}),
     ],
 )
 def test_a_tokenizer_that_cannot_be_used_gives_fixed_ids(tokenizer: str | None, tmp_path: Path) -> None:
