@@ -155,15 +155,19 @@ def _comparison(agreement: Agreement, control: Agreement | None, probes: Probes,
 
 
 def _designs(left: Folder, right: Folder) -> tuple[Architecture, Architecture] | Missing:
-    """Both networks without weights, where they are of one architecture."""
-    made = []
-    for folder in (left, right):
-        settings = read_settings(folder)
-        planned = settings if isinstance(settings, Missing) else design(settings, folder.ref)
-        if isinstance(planned, Missing):
-            return planned
-        made.append(planned)
-    first, second = made
+    """Both networks without weights, where they are of one architecture. Of two halves only the encoder where one side is no more."""
+    ours, theirs = read_settings(left), read_settings(right)
+    if isinstance(ours, Missing):
+        return ours
+    if isinstance(theirs, Missing):
+        return theirs
+    if ours.halves != theirs.halves:
+        ours, theirs = ours.encoder, theirs.encoder
+    first, second = design(ours, left.ref), design(theirs, right.ref)
+    if isinstance(first, Missing):
+        return first
+    if isinstance(second, Missing):
+        return second
     if (first.text, bool(first.vocabulary)) != (second.text, bool(second.vocabulary)):
         return Missing(f"different architecture: {first.text}, and {second.text} for the declared base")
     return first, second

@@ -6,7 +6,7 @@ Nothing of a checkpoint's folder is executed or resolved: `auto_map` and whateve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -20,12 +20,15 @@ MAX_CONFIG_BYTES = 1 << 20
 FAMILIES = frozenset(
     (
         *("bert", "roberta", "xlm-roberta", "distilbert", "mpnet", "electra"),
-        *("gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "t5", "vit"),
+        *("gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe"),
+        *("gemma", "gemma2", "gemma3_text", "t5", "mt5", "vit"),
     )
 )
+HALVES = frozenset(("t5", "mt5"))  # families of an encoder and a decoder
 Width = Annotated[int, Meta(ge=1, le=1 << 15)] | UnsetType | None
 Inner = Annotated[int, Meta(ge=1, le=1 << 18)] | UnsetType | None
 Depth = Annotated[int, Meta(ge=1, le=256)] | UnsetType
+Experts = Annotated[int, Meta(ge=1, le=1 << 10)] | UnsetType
 Heads = Annotated[int, Meta(ge=1, le=512)] | UnsetType | None
 Table = Annotated[int, Meta(ge=1, le=1 << 21)] | UnsetType
 Reach = Annotated[int, Meta(ge=1, le=1 << 24)] | UnsetType | None
@@ -51,6 +54,13 @@ class Rope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     original_max_position_embeddings: Reach = UNSET
 
 
+class RopeOfLayers(Rope, frozen=True, kw_only=True, omit_defaults=True):
+    """The same, where layers of two kinds scale them each in their own way."""
+
+    full_attention: Rope | UnsetType | None = UNSET
+    sliding_attention: Rope | UnsetType | None = UNSET
+
+
 class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The keys of a `config.json` that are used: they give the shapes and constants of a network, and name nothing."""
 
@@ -65,6 +75,17 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     n_layer: Depth = UNSET
     n_layers: Depth = UNSET
     num_layers: Depth = UNSET
+    num_decoder_layers: Depth | None = UNSET
+    num_local_experts: Experts = UNSET
+    num_experts: Experts = UNSET
+    num_experts_per_tok: Experts = UNSET
+    moe_intermediate_size: Inner = UNSET
+    shared_expert_intermediate_size: Inner = UNSET
+    decoder_sparse_step: Depth = UNSET
+    mlp_only_layers: Annotated[list[Annotated[int, Meta(ge=0, le=255)]], Meta(max_length=256)] | UnsetType | None = UNSET
+    norm_topk_prob: Flag = UNSET
+    layer_types: Annotated[list[Literal["full_attention", "sliding_attention"]], Meta(max_length=256)] | UnsetType | None = UNSET
+    sliding_window_pattern: Depth = UNSET
     max_window_layers: Annotated[int, Meta(ge=0, le=256)] | UnsetType = UNSET
     num_attention_heads: Heads = UNSET
     n_head: Heads = UNSET
@@ -84,7 +105,7 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_position_embeddings: Reach = UNSET
     n_positions: Reach = UNSET
     window_size: Reach = UNSET
-    sliding_window: Reach = UNSET
+    sliding_window: Annotated[int, Meta(ge=0, le=1 << 24)] | UnsetType | None = UNSET
     relative_attention_max_distance: Reach = UNSET
     relative_attention_num_buckets: Annotated[int, Meta(ge=2, le=1 << 12)] | UnsetType = UNSET
     attention_types: list[tuple[list[Literal["global", "local"]], Annotated[int, Meta(ge=1, le=256)]]] | UnsetType = UNSET
@@ -92,11 +113,12 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     layer_norm_epsilon: Real = UNSET
     rms_norm_eps: Real = UNSET
     rope_theta: Real = UNSET
+    rope_local_base_freq: Real = UNSET
     rotary_pct: Real = UNSET
     rotary_emb_base: Real = UNSET
     partial_rotary_factor: Real = UNSET
     rope_scaling: Rope | UnsetType | None = UNSET
-    rope_parameters: Rope | UnsetType | None = UNSET
+    rope_parameters: RopeOfLayers | UnsetType | None = UNSET
     attn_logit_softcapping: Real = UNSET
     final_logit_softcapping: Real = UNSET
     query_pre_attn_scalar: Annotated[int, Meta(ge=1, le=1 << 20)] | UnsetType = UNSET
@@ -111,6 +133,8 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tie_word_embeddings: Flag = UNSET
     use_parallel_residual: Flag = UNSET
     use_sliding_window: Flag = UNSET
+    use_bidirectional_attention: Flag | None = UNSET
+    is_encoder_decoder: Flag = UNSET
     scale_attn_weights: Flag = UNSET
     scale_attn_by_inverse_layer_idx: Flag = UNSET
 
@@ -122,6 +146,16 @@ class Settings:
     family: str
     values: Mapping[str, Any]
     notes: tuple[str, ...]
+
+    @property
+    def halves(self) -> bool:
+        """Whether it has an encoder and a decoder."""
+        return bool(self.values["is_encoder_decoder"])
+
+    @property
+    def encoder(self) -> Settings:
+        """The encoder alone, of a network that has one."""
+        return replace(self, values={**self.values, "is_encoder_decoder": False})
 
 
 def read_settings(folder: Folder) -> Settings | Missing:
@@ -139,5 +173,12 @@ def read_settings(folder: Folder) -> Settings | Missing:
         values = msgspec.to_builtins(msgspec.convert(raw, ConfigFile))
     except msgspec.ValidationError as error:
         return Missing(f"{name}: not a setting that a network is run with: {' '.join(str(error).split())[:200]}")
+    values["is_encoder_decoder"] = family in HALVES and values.get("is_encoder_decoder", True) and not _encoder_only(raw)
     notes = (f"{name}: auto_map names custom code; it is ignored and was not run",) if "auto_map" in raw else ()
     return Settings(family=family, values=values, notes=notes)
+
+
+def _encoder_only(raw: Mapping[str, Any]) -> bool:
+    """Whether the configuration names the encoder of a network of two halves as the whole model."""
+    named = raw.get("architectures")
+    return isinstance(named, list) and any(isinstance(name, str) and name.endswith("EncoderModel") for name in named)

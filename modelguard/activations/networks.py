@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from modelguard.activations.experts import stacked
 from modelguard.activations.network_settings import Settings
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.types.findings import Missing
@@ -19,7 +20,10 @@ from modelguard.types.findings import Missing
 REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)  # by torch and transformers
 STORED = frozenset(("F64", "F32", "F16", "BF16"))
 MAX_MATRIX_BYTES = 8 << 30  # of one matrix in float32, except tables that are read by rows
-ENCODERS = {"t5": "T5EncoderModel"}  # families of two halves, of which the encoder is run
+MAX_EXPERTS = 1 << 15  # in all layers
+MASKED = frozenset(("gpt_neo",))  # families that keep a mask of all positions in every layer, a byte a pair
+MAX_MASK_BYTES = 1 << 30
+ENCODERS = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel"}  # what the encoder of a family of two halves is called
 PREFIXES = (
     *("", "model.", "transformer.", "bert.", "roberta.", "distilbert.", "mpnet.", "electra.", "gpt_neox.", "vit."),
     *("auto_model.", "0.auto_model.", "model.model.", "model.language_model.", "base_model.model.model."),
@@ -35,21 +39,23 @@ EARLIER = (  # early BERT, and the ViT that is on the hub; in this order
     (".mlp.fc1.", ".intermediate.dense."),
     (".mlp.fc2.", ".output.dense."),
 )
+SPELLINGS = (EARLIER, ((".mlp.", ".block_sparse_moe."),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """A network without weights: transformers' configuration of it, and the shape of every tensor that it needs.
 
-    `stack` is where its layers stand, such as `encoder.layer`; `units` how many an MLP has. A network for images has no `vocabulary`.
+    `stacks` are where its layers stand, such as `encoder.layer`, in the order in which they run, `depths` how many in each; `units` how
+    many an MLP has, 0 where a layer has several MLPs. A network for images has no `vocabulary`.
     """
 
     family: str
     config: Any
     shapes: Mapping[str, tuple[int, ...]]
     tables: frozenset[str]  # tensors that are looked up by rows
-    stack: str
-    layers: int
+    stacks: tuple[str, ...]
+    depths: tuple[int, ...]
     heads: int
     groups: int  # of heads that share keys and values; as many as heads where none do
     width: int
@@ -59,13 +65,22 @@ class Architecture:
     notes: tuple[str, ...]
 
     @property
+    def layers(self) -> int:
+        return sum(self.depths)
+
+    @property
     def text(self) -> str:
         grouped = f" in {self.groups} groups" if self.groups != self.heads else ""
-        return f"{self.family}, {self.layers} layers, {self.heads} heads{grouped}, width {self.width}"
+        return f"{self.family}, {'+'.join(map(str, self.depths))} layers, {self.heads} heads{grouped}, width {self.width}"
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where each layer stands, in the order in which they run."""
+        return tuple(f"{stack}.{index}" for stack, depth in zip(self.stacks, self.depths, strict=True) for index in range(depth))
 
     def needed(self, depth: int) -> dict[str, tuple[int, ...]]:
         """Shapes by name of what the first `depth` layers need. A pooler works on what they gave."""
-        beyond = tuple(f"{self.stack}.{index}." for index in range(depth, self.layers))
+        beyond = tuple(f"{place}." for place in self.places[depth:])
         return {name: shape for name, shape in self.shapes.items() if not name.startswith((*beyond, "pooler."))}
 
 
@@ -77,10 +92,21 @@ def design(settings: Settings, ref: str) -> Architecture | Missing:
     try:
         with quiet():
             config = AutoConfig.for_model(settings.family, **settings.values, bos_token_id=None, eos_token_id=None)
+            if too_large := _too_large(config):
+                return Missing(f"{ref}: {too_large} by its config.json")
             network = skeleton(settings.family, config)
             return _measured(settings, config, network, ref)
     except (StrictDataclassError, *REFUSALS) as error:
         return Missing(f"{ref}: transformers builds no network from this config.json ({type(error).__name__})")
+
+
+def _too_large(config: Any) -> str:
+    """What of a network would take more than a description before its first weight is read; "" where nothing does."""
+    layers = int(config.num_hidden_layers)
+    if layers * _experts(config) > MAX_EXPERTS:
+        return f"more than {MAX_EXPERTS} experts"
+    masks = layers * int(config.max_position_embeddings) ** 2 if config.model_type in MASKED else 0
+    return f"masks of {masks >> 30} GiB" if masks > MAX_MASK_BYTES else ""
 
 
 def skeleton(family: str, config: Any) -> Any:
@@ -96,9 +122,11 @@ def skeleton(family: str, config: Any) -> Any:
             given = dict(kwargs or {})
             return function(*args, **given | {"device": "meta"} if function is torch.empty else given)
 
-    kind = getattr(transformers, ENCODERS[family]) if family in ENCODERS else transformers.AutoModel
+    encoder = getattr(transformers, ENCODERS[family]) if family in ENCODERS and not config.is_encoder_decoder else None
     with quiet(), torch.random.fork_rng(devices=[]), Weightless(), torch.no_grad():
-        network = kind._from_config(config, attn_implementation="eager") if family in ENCODERS else _plain(kind, config)
+        network = _plain(transformers.AutoModel, config) if encoder is None else encoder._from_config(config, attn_implementation="eager")
+    if family in ENCODERS and encoder is None:
+        network.register_forward_pre_hook(_both_halves, with_kwargs=True)
     return network.eval()
 
 
@@ -106,18 +134,26 @@ def _plain(kind: Any, config: Any) -> Any:
     return kind.from_config(config, attn_implementation="eager", trust_remote_code=False)
 
 
+def _both_halves(_network: Any, given: Any, named: Any) -> Any:
+    """A decoder continues the very text that the encoder was given."""
+    return given, named | {"decoder_input_ids": named["input_ids"]}
+
+
+def _experts(config: Any) -> int:
+    """How many experts a sparse layer has; 0 where there are none."""
+    return max(int(getattr(config, name, None) or 0) for name in ("num_local_experts", "num_experts"))
+
+
 def _measured(settings: Settings, config: Any, network: Any, ref: str) -> Architecture | Missing:
     import torch
 
-    layers, heads = int(config.num_hidden_layers), int(config.num_attention_heads)
+    heads = int(config.num_attention_heads)
     shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
-    lists = [
-        (name, module) for name, module in network.named_modules() if isinstance(module, torch.nn.ModuleList) and len(module) == layers
-    ]
+    stacks = _stacks(config, network)
     tables = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, torch.nn.Embedding)}
     largest = max((4 * prod(shape) for name, shape in shapes.items() if name not in tables), default=0)
-    if not lists or largest > MAX_MATRIX_BYTES:
-        return Missing(f"{ref}: no stack of layers that can be run one by one" if not lists else f"{ref}: a matrix of {largest >> 30} GiB")
+    if not stacks or largest > MAX_MATRIX_BYTES:
+        return Missing(f"{ref}: no stack of layers that can be run one by one" if not stacks else f"{ref}: a matrix of {largest >> 30} GiB")
     inner = (getattr(config, name, None) for name in ("intermediate_size", "d_ff", "hidden_dim", "n_inner"))
     width = int(config.hidden_size)
     return Architecture(
@@ -125,21 +161,36 @@ def _measured(settings: Settings, config: Any, network: Any, ref: str) -> Archit
         config=config,
         shapes=shapes,
         tables=frozenset(tables),
-        stack=max(lists, key=lambda pair: sum(parameter.numel() for parameter in pair[1].parameters()))[0],
-        layers=layers,
+        stacks=tuple(stacks),
+        depths=tuple(stacks.values()),
         heads=heads,
         groups=int(getattr(config, "num_key_value_heads", None) or heads),
         width=width,
-        units=int(next((size for size in inner if size), 4 * width)),
+        units=0 if _experts(config) else int(next((size for size in inner if size), 4 * width)),
         vocabulary=int(config.vocab_size) if network.main_input_name == "input_ids" else 0,
         positions=int(getattr(config, "max_position_embeddings", None) or 512),
         notes=settings.notes,
     )
 
 
+def _stacks(config: Any, network: Any) -> dict[str, int]:
+    """Where the layers stand and how many there are; the largest list of the right length, or those of an encoder and its decoder."""
+    import torch
+
+    lists = {name: module for name, module in network.named_modules() if isinstance(module, torch.nn.ModuleList)}
+    if config.is_encoder_decoder:
+        return {name: len(lists[name]) for name in ("encoder.block", "decoder.block")}
+    sizes = {
+        name: sum(parameter.numel() for parameter in module.parameters())
+        for name, module in lists.items()
+        if len(module) == int(config.num_hidden_layers)
+    }
+    return {max(sizes, key=sizes.__getitem__): int(config.num_hidden_layers)} if sizes else {}
+
+
 def align(shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint) -> dict[str, str] | Missing:
     """For each tensor that a network needs, the checkpoint's name of it: behind one prefix, in today's or yesterday's spelling."""
-    present = checkpoint.tensors
+    present = stacked(checkpoint).tensors
     prefix = max(PREFIXES, key=lambda prefix: sum(_spelling(prefix + name, present) in present for name in shapes))
     names = {name: _spelling(prefix + name, present) for name in shapes}
     for name, shape in shapes.items():
@@ -155,10 +206,13 @@ def align(shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint) -> dict
 
 def _spelling(name: str, present: Iterable[str]) -> str:
     """The name as the checkpoint spells it, which may be an older way than that of today's networks."""
-    old = name
-    for new, earlier in EARLIER:
-        old = old.replace(new, earlier)
-    return old if name not in present and old in present else name
+    for spelling in SPELLINGS if name not in present else ():
+        old = name
+        for new, earlier in spelling:
+            old = old.replace(new, earlier)
+        if old in present:
+            return old
+    return name
 
 
 @contextmanager

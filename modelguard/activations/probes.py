@@ -69,6 +69,13 @@ MAX_POSITIONS_SPARED = 2  # RoBERTa's positions start behind its padding id
 _LETTERS = r"\p{L}\p{N}"
 _WORDS = rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n{_LETTERS}]?\p{{L}}+|%s| ?[^\s{_LETTERS}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 KNOWN_PATTERNS = frozenset((_WORDS % r"\p{N}{1,3}", _WORDS % r"\p{N}", r"\s+", r" {2,}", r"\d{1,3}"))
+KNOWN_PARTS = frozenset(  # of a tokenizer; the library aborts on others, such as pieces of length 0
+    (
+        *("BPE", "WordPiece", "WordLevel", "Unigram", "ByteLevel", "Sequence", "Split", "BertPreTokenizer", "Whitespace", "Digits"),
+        *("WhitespaceSplit", "Metaspace", "Punctuation", "BertNormalizer", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Lowercase", "Strip"),
+        *("StripAccents", "Replace", "Prepend", "Precompiled", "BertProcessing", "RobertaProcessing", "TemplateProcessing"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,12 +137,28 @@ def _tokenized(folder: Folder) -> list[list[int]] | Missing:
         return Missing("no tokenizer.json")
     try:
         data = read_small(folder.open("tokenizer.json"))
-        strange = sorted(set(_patterns(json_object(data, "tokenizer.json"), 0)) - KNOWN_PATTERNS)
+        described = json_object(data, "tokenizer.json")
+        strange = sorted(set(_patterns(described, 0)) - KNOWN_PATTERNS)
     except CannotRead as error:
         return Missing(str(error))
     if strange:
         return Missing("tokenizer.json brings a regular expression of its own, which could run without end")
+    if not _is_plain(described):
+        return Missing("tokenizer.json has parts that no tokenizer in use has, on which the library could abort")
     return attempt(lambda: _ids(data.decode()), what="the tokenizer")
+
+
+def _is_plain(described: dict[str, Any]) -> bool:
+    """Whether a tokenizer is made of known parts, and its merges are not cut at a prefix, which need not be where a letter begins."""
+    model = described.get("model")
+    if not isinstance(model, dict) or ("merges" in model and model.get("continuing_subword_prefix")):
+        return False
+    nested = [model, *(described.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor"))]
+    for part in nested:  # grows while parts of parts are found; the nesting is bounded by the check on patterns
+        inner = [part.get(name) for name in ("normalizers", "pretokenizers", "processors")] if isinstance(part, dict) else []
+        nested += [item for listed in inner if isinstance(listed, list) for item in listed]
+    kinds = [part.get("type", "BPE") if isinstance(part, dict) else part for part in nested if part is not None]
+    return all(isinstance(kind, str) and kind in KNOWN_PARTS for kind in kinds)
 
 
 def _ids(text: str) -> list[list[int]]:

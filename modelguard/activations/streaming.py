@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelguard.activations.experts import stacked
 from modelguard.activations.heads import head_statistics
 from modelguard.activations.networks import REFUSALS, Architecture, align, quiet, skeleton
 from modelguard.activations.next_tokens import DECODERS
@@ -25,7 +26,7 @@ from modelguard.types.findings import Missing
 
 TILE_BYTES = 4 << 20
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
-TELLING = frozenset(("mpnet", "distilbert", "t5"))  # show attention patterns only to those who ask; the last two until transformers 5
+TELLING = frozenset(("mpnet", "distilbert", "t5", "mt5"))  # show attention patterns only to those who ask; of transformers 5.0, mT5 too
 
 Advance = Callable[[int], None]
 Change = Callable[[Any], None]
@@ -39,7 +40,7 @@ class _Source:
     """A checkpoint's tensors under the names that the network has for them."""
 
     def __init__(self, checkpoint: Checkpoint, names: Mapping[str, str], change: Change, advance: Advance) -> None:
-        self._checkpoint, self._names = checkpoint, names
+        self._checkpoint, self._names = stacked(checkpoint), names
         self._change, self._advance = change, advance
         self._tile = np.empty(TILE_BYTES, dtype=np.uint8)  # one for all reads: many large arrays in turn leave holes in memory
 
@@ -199,7 +200,7 @@ def _prepared(architecture: Architecture, source: _Source, recorder: _Recorder, 
             table = isinstance(module, torch.nn.Embedding)
             module.register_forward_pre_hook(_look_up(own["weight"], source, device) if table else _fill(own, source, device))
             module.register_forward_hook(_empty)
-    for layer in network.get_submodule(architecture.stack):
+    for layer in map(network.get_submodule, architecture.places):
         for module in list(layer.modules())[1:]:
             module.register_forward_hook(recorder.inside)
         layer.register_forward_hook(recorder.behind)

@@ -14,6 +14,7 @@ Several q are tried and paid for (Bonferroni).
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from math import log10
 
 import numpy as np
@@ -39,10 +40,30 @@ LEAST_AXES = 16
 SHRINK = 0.7  # the correlation of related gains that the distance assumes; any value is exact
 
 
+@dataclass(frozen=True, slots=True)
+class Profiles:
+    """Axes by their norms: `ranks` (axes, norms), of mean 0 and variance 1 in each norm that tells axes apart, which are `telling`."""
+
+    ranks: Matrix
+    telling: NDArray[np.bool_]
+
+
 def t0(left: Checkpoint, right: Checkpoint, alignment: Alignment) -> NullTest | None:
     """T0 on all norms of the residual width that the two have in common; None where there are none that differ over axes."""
-    profiles = _profiles(left, right, norms(left, right, alignment))
-    return None if profiles is None else _result(*profiles)
+    pairs = norms(left, right, alignment)
+    if not pairs:
+        return None
+    ours, theirs = (profiles(_gains(side, names)) for side, names in zip((left, right), zip(*pairs, strict=True), strict=True))
+    found = fixed_axes(ours, theirs)
+    return None if found is None else _result(*found, len(ours.ranks), int((ours.telling & theirs.telling).sum()))
+
+
+def fixed_axes(left: Profiles, right: Profiles) -> tuple[int, int, float] | None:
+    """How many axes find their own partner among the q nearest: (count, q, log10 p); None where nothing tells them apart."""
+    telling = left.telling & right.telling
+    if not telling.any() or len(left.ranks) < LEAST_AXES:
+        return None
+    return fixed_neighbours(left.ranks[:, telling], right.ranks[:, telling])
 
 
 def norms(left: Checkpoint, right: Checkpoint, alignment: Alignment) -> tuple[tuple[str, str], ...]:
@@ -67,34 +88,37 @@ def fixed_neighbours(left: Matrix, right: Matrix) -> tuple[int, int, float]:
     return count, q, p
 
 
-def _result(left: Matrix, right: Matrix) -> NullTest:
-    count, q, p = fixed_neighbours(left, right)
-    note = f"{count} of {len(left)} axes among the {q} nearest to their own place by {left.shape[1]} norms, {q} expected by chance"
-    return NullTest(method=METHOD, block="norms", statistic=float(count), n=len(left), log10_p=p, log10_p_adjusted=p, null=NULL, note=note)
+def profiles(gains: NDArray[np.floating]) -> Profiles:
+    """Gains (axes, norms) by their ranks over the axes, equal ones sharing theirs: a few outlying gains would drown all the others.
 
-
-def _profiles(left: Checkpoint, right: Checkpoint, pairs: tuple[tuple[str, str], ...]) -> tuple[Matrix, Matrix] | None:
-    """Both sides' axes by their norms, (axes, norms); None where fewer axes or no norms are left to tell them apart."""
-    columns = [(_standard(left, ours), _standard(right, theirs)) for ours, theirs in pairs]
-    usable = [(ours, theirs) for ours, theirs in columns if ours is not None and theirs is not None]
-    if not usable or len(usable[0][0]) < LEAST_AXES:
-        return None
-    ours, theirs = (np.stack(side, axis=1) for side in zip(*usable, strict=True))
-    return ours, theirs
-
-
-def _standard(checkpoint: Checkpoint, name: str) -> Matrix | None:
-    """The first entries of a vector by their ranks, as (axes,) of mean 0 and variance 1: a few outlying gains would drown all the others.
-
-    None where all are equal, or one is not finite.
+    A norm tells nothing where all its gains are equal, or one is not finite.
     """
-    values = rows(checkpoint, name, 0, min(checkpoint.tensors[name].shape[0], MOST_AXES)).reshape(-1)
-    if not np.isfinite(values).all():
-        return None
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Matrix = (np.cumsum(counts) - (counts - 1) / 2)[places] - (len(values) + 1) / 2
-    spread = float(np.sqrt(np.mean(ranks**2)))
-    return ranks / spread if spread > 0 else None
+    count = len(gains)
+    if not gains.size:
+        return Profiles(np.zeros(gains.shape), np.zeros(gains.shape[1], dtype=bool))
+    order = np.argsort(gains, axis=0, kind="stable")
+    ordered = np.take_along_axis(gains, order, axis=0)
+    new = np.ones(gains.shape, dtype=bool)
+    new[1:] = ordered[1:] != ordered[:-1]
+    places = np.arange(count)[:, None]
+    first = np.maximum.accumulate(np.where(new, places, 0), axis=0)
+    last = np.minimum.accumulate(np.where(np.roll(new, -1, axis=0), places, count - 1)[::-1], axis=0)[::-1]
+    ranks = np.empty(gains.shape)
+    np.put_along_axis(ranks, order, (first + last) / 2 - (count - 1) / 2, axis=0)
+    spread = np.sqrt(np.mean(ranks**2, axis=0))
+    telling = np.isfinite(gains).all(axis=0) & (spread > 0)
+    return Profiles(np.divide(ranks, spread, out=np.zeros_like(ranks), where=telling), telling)
+
+
+def _result(count: int, q: int, p: float, axes: int, told_by: int) -> NullTest:
+    note = f"{count} of {axes} axes among the {q} nearest to their own place by {told_by} norms, {q} expected by chance"
+    return NullTest(method=METHOD, block="norms", statistic=float(count), n=axes, log10_p=p, log10_p_adjusted=p, null=NULL, note=note)
+
+
+def _gains(checkpoint: Checkpoint, names: tuple[str, ...]) -> Matrix:
+    """The first entries of vectors of one length, (axes, norms)."""
+    stop = min(checkpoint.tensors[names[0]].shape[0], MOST_AXES)
+    return np.stack([rows(checkpoint, name, 0, stop).reshape(-1) for name in names], axis=1).astype(np.float64)
 
 
 def _is_vector(checkpoint: Checkpoint, name: str) -> bool:

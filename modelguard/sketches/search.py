@@ -2,7 +2,7 @@
 
 Each sketched layer of the query is held against the one sketched layer of an entry that it resembles most in all rows together; the
 choice is paid for with the number of layers to choose from, and a pair that is not worth a look counts as one that showed nothing. T1
-counts rows that are strictly nearest to their own partner, T0 does so with the axes of the residual stream by their norm gains. Holm's
+counts rows that are strictly nearest to their own partner; T0 is the weights' own (`fingerprint.gains`), on the axes that are kept. Holm's
 correction runs over all entries and all their tests. The correlation of cosines between token embeddings survives a rotation, but
 independent models share it in part: it names candidates, no more.
 """
@@ -18,6 +18,7 @@ from math import log10
 import numpy as np
 from numpy.typing import NDArray
 
+from modelguard.fingerprint.gains import Profiles, fixed_axes, profiles
 from modelguard.fingerprint.matching import log10_tail
 from modelguard.fingerprint.relation import MIN_DERIVED
 from modelguard.sketches.sketch import gains_of, values_of
@@ -30,7 +31,6 @@ Numbers = NDArray[np.float64]
 BATCH = 32  # entries whose sketches are held at a time
 TIE = 1e-5  # cosines closer than this may differ by the order of float32 additions
 LEAST = 0.05  # mean cosine of rows below which no row is counted: chance has a spread of 0.016, and T1 sees nothing below 0.15
-MIN_NORMS = 6  # fewer gains do not tell an axis
 MIN_ANCHORS = 64
 CANDIDATE = 0.6  # correlation of embedding cosines; independents of the published measurement reach 0.55, derivatives 0.73 and more
 MAX_CANDIDATES = 5
@@ -102,7 +102,7 @@ def score_prepared(query: Fingerprint, ours: Prepared, entries: Iterable[Entry])
 
 
 def _scores(query: Fingerprint, ours: Prepared, entries: Iterator[Entry]) -> Iterator[Scores]:
-    gains = _gains([query])
+    gains = profiles(gains_of(query))
     while batch := list(islice(entries, BATCH)):
         theirs = prepare(block for entry in batch for block in entry.fingerprint.blocks)
         ends = np.cumsum([0, *(len(entry.fingerprint.blocks) for entry in batch)])
@@ -138,28 +138,12 @@ def _paid(fixed: int, choices: int) -> float:
     return min(0.0, log10_tail(fixed) + log10(choices))
 
 
-def _gains(made: list[Fingerprint]) -> Prepared:
-    """Norm gains ready for cosines between axes, (fingerprints, axes, norms); each norm to its own spread over the axes."""
-    gains = np.stack([gains_of(item) for item in made])
-    gains = np.where(np.isfinite(gains), gains, np.float32(0))
-    spread = np.sqrt(np.einsum("fan,fan->fn", gains, gains) / max(1, gains.shape[1]))
-    return unit_rows(gains * np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0)[:, None, :])
-
-
-def _gain_tails(query: Fingerprint, gains: Prepared, batch: list[Entry]) -> list[float]:
-    """T0: log10 of the bound on axes that find themselves by their gains; 0 where there is too little to tell."""
+def _gain_tails(query: Fingerprint, gains: Profiles, batch: list[Entry]) -> list[float]:
+    """T0: log10 of the bound on axes that find themselves by their gains; 0 where there is nothing to tell them by."""
     told = (query.axes, query.norms)
-    same = [place for place, entry in enumerate(batch) if query.norms >= MIN_NORMS and told == _gains_shape(entry)]
-    tails = [0.0] * len(batch)
-    if same:
-        theirs = _gains([batch[place].fingerprint for place in same])
-        for place, fixed in zip(same, _fixed(gains, theirs, np.arange(len(same))[:, None]), strict=True):
-            tails[place] = log10_tail(int(fixed[0]))
-    return tails
-
-
-def _gains_shape(entry: Entry) -> tuple[int, int]:
-    return entry.fingerprint.axes, entry.fingerprint.norms
+    same = [bool(query.norms) and told == (entry.fingerprint.axes, entry.fingerprint.norms) for entry in batch]
+    found = [fixed_axes(gains, profiles(gains_of(entry.fingerprint))) if alike else None for entry, alike in zip(batch, same, strict=True)]
+    return [0.0 if item is None else item[2] for item in found]
 
 
 def holm(log10_p: Numbers) -> Numbers:
