@@ -41,7 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("correspondence",),
     ("fingerprint", "displacement"),
     ("activations", "sketches"),
-    ("evidence", "known_models", "world", "references", "exhibits", "eval_files", "partial_evidence"),
+    ("across_evidence", "evidence", "known_models", "world", "references", "exhibits", "eval_files", "partial_evidence"),
     ("pipeline",),
     (
         "__main__",

@@ -36,9 +36,9 @@ def log_page(outcome: Iterable[Finding], verdict: Verdict, exhibits: Iterable[Ex
     return _page(f"modelguard: {WORDS[verdict]}", _log(tuple(outcome), verdict, exhibits))
 
 
-def compare_page(comparison: Comparison, exhibits: Iterable[Exhibit]) -> str:
+def compare_page(comparison: Comparison, exhibits: Iterable[Exhibit], notes: Iterable[str] = ()) -> str:
     """Two checkpoints alone."""
-    return _page(f"modelguard: {comparison.relation.value}", _compared(comparison, exhibits))
+    return _page(f"modelguard: {comparison.relation.value}", _compared(comparison, exhibits, notes))
 
 
 def _page(title: str, body: Iterable[str]) -> str:
@@ -81,11 +81,12 @@ def _log(outcome: tuple[Finding, ...], verdict: Verdict, exhibits: Iterable[Exhi
     yield f"<footer><p>{LIMITS}</p></footer>"
 
 
-def _compared(comparison: Comparison, exhibits: Iterable[Exhibit]) -> Iterator[str]:
+def _compared(comparison: Comparison, exhibits: Iterable[Exhibit], notes: Iterable[str]) -> Iterator[str]:
     yield f"<h1>modelguard: {html(comparison.relation.value)}</h1>"
     sides = (("left", comparison.left), ("right", comparison.right))
     yield _table(("side", "checkpoint", "parameters"), [(name, side.ref, f"{side.parameters:,}") for name, side in sides])
     yield from map(svg.picture, exhibits)
+    yield from (f"<p>{html(note)}</p>" for note in notes)
     yield from _weights(comparison)
     yield f"<footer><p>{LIMITS}</p></footer>"
 

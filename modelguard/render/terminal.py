@@ -55,7 +55,9 @@ def log(
     return out.getvalue()
 
 
-def comparison(comparison: Comparison, *, width: int = 100, colour: bool = False) -> str:
+def comparison(
+    comparison: Comparison, exhibits: Iterable[Exhibit] = (), notes: Sequence[str] = (), *, width: int = 100, colour: bool = False
+) -> str:
     """How two checkpoints stand to one another."""
     console, out = _console(width, colour)
     kinds = f" ({', '.join(comparison.kinds)})" if comparison.kinds else ""
@@ -69,6 +71,9 @@ def comparison(comparison: Comparison, *, width: int = 100, colour: bool = False
         labels = tuple(layer.name for layer in comparison.layers)
         caption = f"{comparison.share_explained:.1%} of parameters explained, p at most 10^{comparison.log10_p:.1f}"
         _exhibits(console, [Strip(title="layers", labels=labels, values=values, caption=caption)])
+    _exhibits(console, exhibits)
+    for note in notes:
+        console.print(Text(f"? {plain(note)}", "yellow"))
     if comparison.evidence:
         console.print(_test_table(comparison))
     if comparison.difference:
@@ -115,6 +120,8 @@ def _exhibits(console: Console, exhibits: Iterable[Exhibit]) -> None:
     for picture in exhibits:
         if isinstance(picture, Lineage | Matrix):
             lines = spark.lineage(picture) if isinstance(picture, Lineage) else spark.matrix(picture)
+            if isinstance(picture, Matrix):
+                console.print(Text(f"{plain(picture.title)}: {plain(picture.caption)}"))
             console.print(Text("\n".join(map(plain, lines)), "cyan"))
         elif line := _line(picture):
             console.print(Text.assemble((line, "cyan"), f"  {plain(picture.title)}: {plain(picture.caption)}"))

@@ -65,13 +65,19 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """A picture with one value for each pair of layers, each in [0, 1] or None where nothing was measured."""
+    """A picture with one value for each pair of layers, each in [0, 1] or None where nothing was measured.
+
+    `down` and `along` say what the rows and the columns are; `top` is the value that is drawn darkest.
+    """
 
     title: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     values: tuple[tuple[float | None, ...], ...]
     caption: str
+    down: str = "layer of this model"
+    along: str = "layer of the base"
+    top: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
