@@ -59,7 +59,7 @@ def across(found: AcrossComparison) -> tuple[Exhibit, ...]:
             controls=one.controls,
             limit=max(one.controls),
             caption=f"rank {one.rank} of {len(one.controls) + 1}: this model {one.value:.3f}, {len(one.controls)} controls "
-            f"{min(one.controls):.3f} to {max(one.controls):.3f}; {LIMITS}",
+            f"{min(one.controls):.3f} to {max(one.controls):.3f}",
         )
         for one in found.standings
     ]
@@ -73,7 +73,7 @@ def across(found: AcrossComparison) -> tuple[Exhibit, ...]:
         columns=tuple(f"layer {place}" for place in range(len(values[0]))),
         values=tuple(tuple(None if value is None else max(0.0, min(1.0, value)) for value in row) for row in values),
         caption=f"debiased CKA of this model's layers with those of {found.right}, without what strings and controls explain; "
-        "a pattern here says nothing without the rank above",
+        f"a pattern says nothing without the rank among controls; {LIMITS}",
         along="layer of the other network",
         top=max(0.01, min(1.0, max(known))),
     )

@@ -80,7 +80,7 @@ def headline(verdict: Verdict, models: Sequence[ModelReport]) -> str:
 def _rules(models: Sequence[ModelReport], status: Status) -> list[str]:
     """The rules with findings of a status, the most severe ones first; what is waived or merely absent is not named."""
     findings = [finding for model in models for finding in model.findings if finding.status is status and not finding.waived]
-    telling = [finding for finding in findings if finding.absence is not Absence.ABSENT] or findings
+    telling = [finding for finding in findings if finding.absence is not Absence.ABSENT and not finding.hint] or findings
     return list(dict.fromkeys(finding.rule for finding in sorted(telling, key=lambda finding: -finding.claim.severity)))
 
 

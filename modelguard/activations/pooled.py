@@ -21,7 +21,7 @@ from modelguard.blobs.base import Folder
 from modelguard.types.findings import Missing
 
 MOST_TOKENS = 128  # of each text
-MOST_CONTRASTS = 512
+MOST_CONTRASTS = 384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,14 +21,14 @@ MORE = f"{ENOUGH} or more control models of the same kind (`controls` in the pol
 
 def check(across: AcrossComparison) -> Iterator[Claim]:
     """One claim: closer to the declared base than all controls, or not decided."""
-    numbers = _numbers(across)
+    numbers, closer = _numbers(across), f"closer to the declared base, of another architecture, than its {len(across.controls)} controls"
     told = "; ".join(f"{one.measure} ranks {one.rank} of {len(one.controls) + 1}" for one in across.standings)
     if not across.enough:
         yield unknown(f"{len(across.controls)} controls are too few for a rank to say anything: {told}", numbers=numbers, settle=MORE)
     elif across.first:
-        yield ok(f"across architectures the model is closer to the declared base than every control: {told}; {LIMITS}", numbers=numbers)
+        yield ok(f"by every measure the model is {closer}: {told}; {LIMITS}", numbers=numbers)
     else:
-        yield unknown(f"across architectures controls are as close to the declared base: {told}; {LIMITS}", numbers=numbers, settle=SETTLE)
+        yield unknown(f"not by every measure is the model {closer}: {told}; {LIMITS}", numbers=numbers, settle=SETTLE)
 
 
 def _numbers(across: AcrossComparison) -> Numbers:

@@ -48,12 +48,12 @@ def matrix(picture: Matrix, most: int = MAX_ROWS) -> tuple[str, ...]:
         return ()
     wide = len(str(rows[-1][0]))
     blocks = (
-        "".join(_shade([picture.values[row][column] for row in down for column in along], picture.top) * 2 for along in across)
+        "".join(_shade([picture.darkness(picture.values[row][column]) for row in down for column in along]) * 2 for along in across)
         for down in rows
     )
     last = str(across[-1][0]) if len(across) > 1 else ""
     ruler = f"{' ' * wide}  0{last:>{max(0, 2 * len(across) - 1)}}"
-    levels = (f"{sign}{sign} {picture.top * place / (len(SHADES) - 1):.2f}" for place, sign in enumerate(SHADES) if sign != " ")
+    levels = (f"{sign}{sign} {picture.darkest * place / (len(SHADES) - 1):.2f}" for place, sign in enumerate(SHADES) if sign != " ")
     return (
         f"down: {picture.down}, across: {picture.along}",
         ruler,
@@ -86,10 +86,9 @@ def lineage(picture: Lineage) -> tuple[str, ...]:
     return tuple(f"{edge.child} ← {edge.parent}: {edge.label}" for edge in picture.edges)
 
 
-def _shade(values: Sequence[float | None], top: float) -> str:
-    known = _known(values)
-    share = max(known) / top if known and top > 0 else 0.0
-    return SHADES[max(0, min(len(SHADES) - 1, round(share * (len(SHADES) - 1))))] if known else UNKNOWN
+def _shade(darkness: Sequence[float | None]) -> str:
+    known = _known(darkness)
+    return SHADES[round(max(known) * (len(SHADES) - 1))] if known else UNKNOWN
 
 
 def _line(means: Sequence[float | None], shaded: set[int]) -> str:

@@ -220,9 +220,9 @@ def _cells(matrix: Matrix, cell: float) -> Iterator[str]:
     yield _text(LEFT, top - 5, f"{matrix.down} (down)", "start", "axis")
     for row, (name, values) in enumerate(zip(matrix.rows, matrix.values, strict=True)):
         for column, (other, value) in enumerate(zip(matrix.columns, values, strict=True)):
-            known = value is not None and isfinite(value)
-            told = f"{name} and {other}: {value:.3f}" if known else f"{name} and {other}: not measured"
-            shade = f"heat heat{round(max(0.0, min(1.0, (value or 0.0) / matrix.top)) * 10)}" if known else "unmeasured"
+            dark = matrix.darkness(value)
+            told = f"{name} and {other}: {f'{value:.3f}' if dark is not None else 'not measured'}"
+            shade = f"heat heat{round(dark * 10)}" if dark is not None else "unmeasured"
             yield _box(LEFT + column * cell, top + row * cell, cell - 0.5, cell - 0.5, shade, told)
     bottom = top + cell * len(matrix.rows)
     for place in sorted({round(tick) for tick in ticks(0, len(matrix.rows) - 1, 6)}):
@@ -238,7 +238,7 @@ def _legend(matrix: Matrix, x: float, top: float) -> Iterator[str]:
     for level in range(11):
         yield _box(x, top + (10 - level) * LEGEND, CELL, LEGEND, f"heat heat{level}")
     for level in (0, 5, 10):
-        yield _text(x + CELL + 6, top + (10 - level) * LEGEND + 9, f"{matrix.top * level / 10:.2f}", "start", "tick")
+        yield _text(x + CELL + 6, top + (10 - level) * LEGEND + 9, f"{matrix.darkest * level / 10:.2f}", "start", "tick")
 
 
 def _band(band: Band) -> str:
