@@ -100,6 +100,7 @@ def _compared(left: Member, right: Member, controls: Controls, extent: Extent, t
     if not measured:
         raise CannotRead("the states of a network do not differ between places with the same string")
     own = ours.architecture.family
+    shortened = tuple(f"{right.name}: {note}" for note in extent.notes(theirs.architecture))
     foreign = () if any(plans[name].architecture.family == own for name in beside) else (FOREIGN,)
     return AcrossComparison(
         method=f"{METHOD}:{len(shared.strings)}:{len(rows)}",
@@ -111,7 +112,7 @@ def _compared(left: Member, right: Member, controls: Controls, extent: Extent, t
         map=tuple(tuple(round(value, 6) if value == value else None for value in row) for row in found.tolist()),
         strings=len(shared.strings),
         contrasts=len(rows),
-        notes=(*ours.architecture.notes, *theirs.architecture.notes, *extent.notes(ours.architecture), *foreign),
+        notes=(*ours.architecture.notes, *theirs.architecture.notes, *extent.notes(ours.architecture), *shortened, *foreign),
     )
 
 

@@ -23,6 +23,7 @@ def check(across: AcrossComparison) -> Iterator[Claim]:
     """One claim: closer to the declared base than all controls, or not decided."""
     numbers, closer = _numbers(across), f"closer to the declared base, of another architecture, than its {len(across.controls)} controls"
     told = "; ".join(f"{one.measure} ranks {one.rank} of {len(one.controls) + 1}" for one in across.standings)
+    told += "".join(f"; {note}" for note in (*across.notes, *(f"left out: {why}" for why in across.left_out)))
     if not across.enough:
         yield unknown(f"{len(across.controls)} controls are too few for a rank to say anything: {told}", numbers=numbers, settle=MORE)
     elif across.first:

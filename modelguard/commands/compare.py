@@ -64,8 +64,14 @@ def _compared(compared: Comparison, options: argparse.Namespace, more: dict[str,
     if options.format == "json":
         return ExitCode.CONSISTENT, json_v1.dumps(json_v1.compare_document(compared) | more)
     drawn = () if isinstance(across, Missing) else across_pictures(across)
-    open_ = isinstance(across, Missing) and across.why and across.kind is not Absence.INAPPLICABLE
-    notes = (f"across architectures: {across.why}",) if isinstance(across, Missing) and open_ else ()
+    notes = [f"across architectures: {note}" for note in _notes(across)]
     if options.format == "html":
         return ExitCode.CONSISTENT, html.compare_page(compared, (*pictures(compared), *drawn), notes)
     return ExitCode.CONSISTENT, terminal.comparison(compared, drawn, notes, width=width(), colour=colour())
+
+
+def _notes(across: AcrossComparison | Missing) -> tuple[str, ...]:
+    """What stands in the way of a comparison across architectures, or limits it."""
+    if isinstance(across, Missing):
+        return (across.why,) if across.why and across.kind is not Absence.INAPPLICABLE else ()
+    return (*across.notes, *(f"left out: {why}" for why in across.left_out))

@@ -133,7 +133,7 @@ def test_the_same_comes_out_twice(base: Member, derived: Member, controls: list[
 def test_the_first_layers_alone_are_run_and_said(base: Member, derived: Member, controls: list[Member]) -> None:
     made = held(derived, base, controls[:2], Extent(layers=1))
     assert (len(made.map), len(made.map[0])) == (1, 1)
-    assert made.notes == ("the first 1 of 2 layers were run",)
+    assert made.notes == ("the first 1 of 2 layers were run", "base: the first 1 of 3 layers were run")
 
 
 def test_without_controls_nothing_is_said_and_why(base: Member, derived: Member, controls: list[Member]) -> None:
