@@ -1,4 +1,4 @@
-"""Small tokenizers as `tokenizer.json` texts: whole words, words in capitals of bytes, single characters, bytes."""
+"""Small tokenizers as `tokenizer.json` texts: whole words, pieces of words, bytes."""
 
 from __future__ import annotations
 
