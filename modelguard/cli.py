@@ -148,7 +148,8 @@ def _compare(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--control", action="append", default=[], metavar="CKPT", help=control)
     candidate = "another possible parent: a merge's shares are fitted over all of them; repeat it"
     command.add_argument("--candidate", action="append", default=[], metavar="CKPT", help=candidate)
-    command.add_argument("--activations", action="store_true", help="also run both models on probe texts, layer by layer")
+    activations = "also run both models on probe texts, layer by layer, and the controls where architectures or tokenizers differ"
+    command.add_argument("--activations", action="store_true", help=activations)
     command.add_argument("--layers", type=_count, default=0, metavar="K", help="run only the first K layers, and read no others")
     _store(command)
     command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")

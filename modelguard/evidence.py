@@ -21,6 +21,7 @@ from modelguard.logs.base import assemble
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.policy import Policy
 from modelguard.stated_identity import at_hand, stated_comparison
+from modelguard.types.across import AcrossComparison
 from modelguard.types.changes import BaseReference, Declaration, ModelChange, ModelKind
 from modelguard.types.displacement import Displacement
 from modelguard.types.evals import EvalLogs, TeacherEvidence
@@ -210,6 +211,12 @@ class _Collector:
         return Missing(result.why, advice=result.advice) if isinstance(result, Missing) else result
 
     @cached_property
+    def across(self) -> AcrossComparison | Missing:
+        from modelguard.across_evidence import across_of
+
+        return across_of(self.change, self._sides, self._world.folder(self._directory), self._world, lambda: self._beside)
+
+    @cached_property
     def log(self) -> TrainingLog | Missing:
         if not self.change.logs:
             kind = Absence.INAPPLICABLE if self.change.kind is ModelKind.ADAPTER else Absence.ABSENT
@@ -274,7 +281,7 @@ class _Collector:
         sides = () if isinstance(bases, Missing) else tuple(base for _, base in bases)
         declared = () if isinstance(self.declaration, Missing) else self.declaration.bases
         before = None if isinstance(self._before, Missing) else self._before
-        opener = None if self._world.offline else self._known_weights
+        opener = None if self._world.offline else lambda reference: self._known(reference)[1]
         more = Surroundings(alpha=self._policy.alpha, previous=before, opener=opener, why=found)
         return attempt(lambda: among_known(opened, sides, declared, place, more), what="searching the registry")
 
@@ -287,13 +294,14 @@ class _Collector:
         why = "no candidate teachers' evaluation logs are named"
         return Missing(why, advice="modelguard evals LOGS --reference LOGS --control LOGS", kind=Absence.INAPPLICABLE)
 
-    def _known_weights(self, reference: str) -> Checkpoint:
-        """The weights of a registry's entry; only the hub's are opened here, no path that a registry may hold."""
+    def _known(self, reference: str) -> tuple[Folder, Checkpoint]:
+        """The folder and weights of a registry's entry; only the hub's are opened here, no path that a registry may hold."""
         if not reference.startswith("hf:"):
             raise CannotRead(f"{reference}: only models of the hub are opened here")
         name, _, revision = reference.removeprefix("hf:").partition("@")
         known = BaseReference(name=name, revision=revision or None, source="registry")
-        return self._world.base(known, self._policy).open()
+        place = self._world.base(known, self._policy)
+        return place.folder, place.open()
 
     def _compare(self, left: Checkpoint, right: Checkpoint) -> Comparison:
         from modelguard.fingerprint.compare import compare
@@ -305,11 +313,11 @@ class _Collector:
             done += count
             self._world.progress(f"comparing {left.ref}", min(done, total), total)
 
-        return compare(left, right, alpha=self._policy.alpha, controls=self._controls, advance=advance)
+        return compare(left, right, alpha=self._policy.alpha, controls=[one for _, one in self._beside], advance=advance)
 
     @cached_property
-    def _controls(self) -> tuple[Checkpoint, ...]:
-        """The models that policy calls independent, for the test that has no exact null. Without one of them nothing is compared."""
+    def _beside(self) -> tuple[tuple[Folder, Checkpoint], ...]:
+        """The models that policy calls independent, for what has no exact null. Without one of them nothing is compared."""
         from modelguard.known_models import controls
 
-        return controls(self._policy.document.controls, self._world.registry, self._known_weights)
+        return controls(self._policy.document.controls, self._world.registry, self._known)

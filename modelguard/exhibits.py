@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from modelguard.logs.machine_timeline import machine_timeline
 from modelguard.logs.timeline import timeline
+from modelguard.types.across import LIMITS, AcrossComparison
 from modelguard.types.evals import TeacherEvidence
 from modelguard.types.evidence import Evidence
 from modelguard.types.findings import Missing
-from modelguard.types.report import Band, Edge, Exhibit, Lineage, Strip
+from modelguard.types.report import Band, Edge, Exhibit, Lineage, Matrix, Strip
 from modelguard.types.weights import ActivationComparison, Comparison, Relation
 
 MAX_TIMELINES = 6
@@ -32,6 +33,8 @@ def exhibits(evidence: Evidence) -> tuple[Exhibit, ...]:
         drawn.append(_weights(evidence.weights))
     if not isinstance(evidence.activations, Missing):
         drawn.append(_activations(evidence.activations))
+    if not isinstance(evidence.across, Missing):
+        drawn += across(evidence.across)
     if not isinstance(evidence.log, Missing):
         drawn += [timeline(run) for run in evidence.log.runs[:MAX_TIMELINES]]
         machines = (machine_timeline(usage, evidence.log.runs) for usage in evidence.log.usage[:MAX_TIMELINES])
@@ -57,6 +60,38 @@ def ran(activations: ActivationComparison) -> tuple[Exhibit, ...]:
     told = ", ".join(f"{name} at most 10^{value:.0f}" for name, value in tests.items() if value < 0)
     strip = _activations(activations)
     return (replace(strip, caption=f"{strip.caption}; p under independence: {told or 'no test is significant'}"),)
+
+
+def across(found: AcrossComparison) -> tuple[Exhibit, ...]:
+    """The model among its controls by each measure, and which of its layers are like which of the other's."""
+    bands = [
+        Band(
+            title=f"across architectures, {one.measure}",
+            value=one.value,
+            low=one.value,
+            high=one.value,
+            controls=one.controls,
+            limit=max(one.controls),
+            caption=f"rank {one.rank} of {len(one.controls) + 1}: this model {one.value:.3f}, {len(one.controls)} controls "
+            f"{min(one.controls):.3f} to {max(one.controls):.3f}",
+        )
+        for one in found.standings
+    ]
+    values = tuple(row[:MAX_LAYERS] for row in found.map[:MAX_LAYERS])
+    known = [value for row in values for value in row if value is not None]
+    if not known:
+        return tuple(bands)
+    heat = Matrix(
+        title="layers across architectures",
+        rows=tuple(f"layer {place}" for place in range(len(values))),
+        columns=tuple(f"layer {place}" for place in range(len(values[0]))),
+        values=tuple(tuple(None if value is None else max(0.0, min(1.0, value)) for value in row) for row in values),
+        caption=f"debiased CKA of this model's layers with those of {found.right}, without what strings and controls explain; "
+        f"a pattern says nothing without the rank among controls; {LIMITS}",
+        along="layer of the other network",
+        top=max(0.01, min(1.0, max(known))),
+    )
+    return (*bands, heat)
 
 
 def _lineage(evidence: Evidence) -> Iterator[Lineage]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from modelguard.attempt import attempt
 from modelguard.blobs.git_object import open_entry
@@ -30,6 +31,7 @@ from modelguard.types.weights import FINGERPRINT_ALONE, Comparison, Relation, Un
 
 MAX_REGISTRY = 2 << 30  # bytes of a registry in a commit
 CHUNK = 4 << 20
+T = TypeVar("T")
 CONFIRMED = 2  # entries whose own weights are read
 Opener = Callable[[str], Checkpoint]
 
@@ -153,8 +155,8 @@ def confirmed(
     return replace(found, hits=hits, candidates=candidates + found.candidates[len(candidates) :])
 
 
-def controls(written: Sequence[str], place: Place | None, opener: Opener) -> tuple[Checkpoint, ...]:
-    """The checkpoints that a policy's `controls` name: `hf:…`, `registry:name`, or `registry:` for every entry marked independent.
+def controls(written: Sequence[str], place: Place | None, opener: Callable[[str], T]) -> tuple[T, ...]:
+    """What `opener` makes of a policy's `controls`: `hf:…`, `registry:name`, or `registry:` for every entry marked independent.
 
     Raises BadRequest for another reference, CannotFetch for an entry whose weights cannot be had.
     """

@@ -36,7 +36,7 @@ def undecided(finding: Finding, policy: Policy) -> bool:
     Evidence that nobody claimed may be absent unless policy requires it. Evidence that is named or carried and could not be
     read, and evidence that was read and does not decide, leave the answer open.
     """
-    if finding.status is not Status.UNKNOWN:
+    if finding.status is not Status.UNKNOWN or finding.hint:
         return False
     return finding.absence is not Absence.ABSENT or finding.evidence in policy.require
 
@@ -49,7 +49,8 @@ def decide(findings: Iterable[Finding], policy: Policy, *, partial: bool = False
     everything = tuple(findings)
     if any(blocks(finding, policy) for finding in everything):
         return Verdict.INCONSISTENT
-    answered = any(finding.status in (Status.OK, Status.FOUND) and finding.rule != "checkpoint-readable" for finding in everything)
+    telling = [finding for finding in everything if finding.rule != "checkpoint-readable" and not finding.hint]
+    answered = any(finding.status in (Status.OK, Status.FOUND) for finding in telling)
     if not (answered or partial) or any(undecided(finding, policy) for finding in everything):
         return Verdict.CANNOT_DETERMINE
     return Verdict.CONSISTENT
@@ -79,7 +80,7 @@ def headline(verdict: Verdict, models: Sequence[ModelReport]) -> str:
 def _rules(models: Sequence[ModelReport], status: Status) -> list[str]:
     """The rules with findings of a status, the most severe ones first; what is waived or merely absent is not named."""
     findings = [finding for model in models for finding in model.findings if finding.status is status and not finding.waived]
-    telling = [finding for finding in findings if finding.absence is not Absence.ABSENT] or findings
+    telling = [finding for finding in findings if finding.absence is not Absence.ABSENT and not finding.hint] or findings
     return list(dict.fromkeys(finding.rule for finding in sorted(telling, key=lambda finding: -finding.claim.severity)))
 
 

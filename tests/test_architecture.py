@@ -47,6 +47,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("fingerprint", "displacement"),
     ("activations", "sketches"),
     (
+        "across_evidence",
         "adapted",
         "evidence",
         "known_models",

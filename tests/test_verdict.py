@@ -37,9 +37,13 @@ CRASHED = finding(unknown("the rule crashed"), absence=Absence.BROKEN)
 UNDECIDED = finding(unknown("looked at, and does not decide"))
 INAPPLICABLE = finding(not_applicable("an adapter"), absence=Absence.INAPPLICABLE, evidence="log")
 BLOCKING = finding(found())
+HINTED = finding(unknown("not by every measure"), rule="activations-across-architectures", hint=True)
+FITTING = finding(ok("by every measure"), rule="activations-across-architectures", hint=True)
 REQUIRING = policy("require: [log]")
 CASES: dict[str, tuple[tuple[Finding, ...], Policy, Verdict]] = {
     "fine": ((FINE,), default(), YES),
+    "a-hint-leaves-nothing-open": ((FINE, HINTED), default(), YES),
+    "a-hint-closes-nothing": ((FINE, UNDECIDED, FITTING), default(), OPEN),
     "nothing": ((), default(), OPEN),
     "only-readable": ((READABLE,), default(), OPEN),
     "only-absent": ((READABLE, ABSENT), default(), OPEN),
@@ -170,3 +174,9 @@ def test_a_waiver_with_a_fingerprint_covers_that_finding_only() -> None:
     told = Finding(rule="log-gap", subject="m", claim=claim)
     assert waived(told.fingerprint)
     assert not waived("f-" + "0" * 16)
+
+
+def test_a_hint_is_no_answer() -> None:
+    assert decide((READABLE, FITTING), default()) is OPEN
+    assert decide((READABLE, FINE, FITTING), default()) is YES
+    assert "(log-gap)" in headline(OPEN, (report(HINTED, UNDECIDED),))

@@ -132,7 +132,8 @@ def pseudo_random_ids(vocabulary: int, length: int) -> NDArray[np.int64]:
     return np.array([[int.from_bytes(block[:8], "big") % vocabulary for block in row] for row in blocks], dtype=np.int64)
 
 
-def _tokenized(folder: Folder) -> list[list[int]] | Missing:
+def checked_tokenizer(folder: Folder) -> str | Missing:
+    """The text of the folder's `tokenizer.json`, where everything in it is known to end."""
     if "tokenizer.json" not in folder.sizes:
         return Missing("no tokenizer.json")
     try:
@@ -145,7 +146,12 @@ def _tokenized(folder: Folder) -> list[list[int]] | Missing:
         return Missing("tokenizer.json brings a regular expression of its own, which could run without end")
     if not _is_plain(described):
         return Missing("tokenizer.json has parts that no tokenizer in use has, on which the library could abort")
-    return attempt(lambda: _ids(data.decode()), what="the tokenizer")
+    return data.decode()
+
+
+def _tokenized(folder: Folder) -> list[list[int]] | Missing:
+    described = checked_tokenizer(folder)
+    return described if isinstance(described, Missing) else attempt(lambda: _ids(described), what="the tokenizer")
 
 
 def _is_plain(described: dict[str, Any]) -> bool:

@@ -29,6 +29,7 @@ class Check:
     function: Rule
     wants: tuple[str, ...]  # evidence that it needs
     tolerates: frozenset[str]  # evidence whose absence it judges itself
+    hint: bool = False  # it supports other rules and never decides: what it leaves open blocks nothing
 
     @property
     def title(self) -> str:
@@ -76,7 +77,7 @@ def _run_one(check: Check, evidence: Evidence, subject: str, policy: Policy) -> 
     claims = attempt(lambda: tuple(check.function(**arguments)), what=f"the rule {check.rule}")
     if isinstance(claims, Missing):
         return (_without(check.rule, subject, "", claims),)
-    return tuple(Finding(rule=check.rule, subject=subject, claim=claim) for claim in claims or (ok(check.title),))
+    return tuple(Finding(rule=check.rule, subject=subject, claim=claim, hint=check.hint) for claim in claims or (ok(check.title),))
 
 
 def _without(rule: str, subject: str, name: str, missing: Missing) -> Finding:
@@ -93,4 +94,5 @@ def _check(module: types.ModuleType) -> Check:
     wants = tuple(name for name in inspect.signature(module.check).parameters if name in EVIDENCE_NAMES)
     tolerates = frozenset(name for name in wants if Missing in typing.get_args(hints[name]))
     rule = module.__name__.rpartition(".")[2].replace("_", "-")
-    return Check(rule=rule, doc=inspect.getdoc(module) or "", function=module.check, wants=wants, tolerates=tolerates)
+    doc, hint = inspect.getdoc(module) or "", bool(getattr(module, "HINT", False))
+    return Check(rule=rule, doc=doc, function=module.check, wants=wants, tolerates=tolerates, hint=hint)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 
+from modelguard.activations.across import Member
+from modelguard.activations.across_apart import compare_across_apart
 from modelguard.activations.apart import run_both_apart
 from modelguard.activations.extent import Extent
 from modelguard.attempt import attempt
@@ -13,6 +16,7 @@ from modelguard.commands.inputs import colour, width
 from modelguard.commands.registry import by_sketch
 from modelguard.commands.stored_activations import held_by_registry
 from modelguard.errors import ExitCode
+from modelguard.exhibits import across as across_pictures
 from modelguard.exhibits import compared as pictures
 from modelguard.exhibits import ran as pictures_of_run
 from modelguard.facts import facts
@@ -20,7 +24,8 @@ from modelguard.fingerprint.compare import compare
 from modelguard.progress import shown
 from modelguard.references import REGISTRY, Reach, open_reference
 from modelguard.render import html, json_v1, markdown_pages, terminal
-from modelguard.types.findings import Missing
+from modelguard.types.across import AcrossComparison
+from modelguard.types.findings import Absence, Missing
 from modelguard.types.weights import ActivationComparison, Comparison, Undecided
 
 Result = tuple[int, str]
@@ -42,26 +47,54 @@ def compare_two(options: argparse.Namespace) -> Result:
             done += count
             progress("comparing", min(done, total), total)
 
-        controls, candidates = ([open_reference(text, reach)[1] for text in texts] for texts in (options.control, options.candidate))
+        beside = [Member(text, *open_reference(text, reach)) for text in options.control]
+        controls, candidates = [one.checkpoint for one in beside], [open_reference(text, reach)[1] for text in options.candidate]
         compared = compare(left, right, depth=options.depth, controls=controls, candidates=candidates, advance=advance)
     if not options.activations:
         return _compared(compared, options)
     with shown(quiet=options.quiet) as progress:
         extent = Extent(layers=options.layers, progress=progress)
         run = partial(run_both_apart, left, left_folder, right_folder, right, extent)
-        return _compared(compared, options, attempt(run, what="running both models on the probes"))
+        ran = attempt(run, what="running both models on the probes")
+        sides = Member(options.left, left_folder, left), Member(options.right, right_folder, right)
+        across = attempt(lambda: compare_across_apart(*sides, lambda: beside, extent), what="comparing across architectures")
+    return _compared(compared, options, ran, across)
 
 
-def _compared(compared: Comparison, options: argparse.Namespace, ran: ActivationComparison | Missing | None = None) -> Result:
+def _compared(
+    compared: Comparison,
+    options: argparse.Namespace,
+    ran: ActivationComparison | Missing | None = None,
+    across: AcrossComparison | Missing | None = None,
+) -> Result:
     if options.format == "json":
-        told = {} if ran is None else {"activations": {"unknown": ran.why} if isinstance(ran, Missing) else asdict(ran)}
+        told = {name: _told(what) for name, what in (("activations", ran), ("across", across)) if what is not None}
         return ExitCode.CONSISTENT, json_v1.dumps(json_v1.compare_document(compared) | told)
     behaviour = None if isinstance(ran, Missing) else ran
-    if isinstance(ran, Missing):
-        compared = replace(compared, unknown=(*compared.unknown, Undecided(what="activations", why=ran.why)))
+    whys = (Undecided(what=what, why=why) for what, why in (*_open(ran), *_notes(across)))
+    compared = replace(compared, unknown=(*compared.unknown, *whys))
+    beside = () if across is None or isinstance(across, Missing) else across_pictures(across)
     if options.format == "html":
-        return ExitCode.CONSISTENT, html.compare_page(compared, pictures(compared, behaviour))
+        return ExitCode.CONSISTENT, html.compare_page(compared, (*pictures(compared, behaviour), *beside))
     if options.format == "markdown":
-        return ExitCode.CONSISTENT, markdown_pages.comparison(compared, pictures(compared, behaviour))
+        return ExitCode.CONSISTENT, markdown_pages.comparison(compared, (*pictures(compared, behaviour), *beside))
     drawn = () if behaviour is None else pictures_of_run(behaviour)
-    return ExitCode.CONSISTENT, terminal.comparison(compared, drawn, width=width(), colour=colour())
+    return ExitCode.CONSISTENT, terminal.comparison(compared, (*drawn, *beside), width=width(), colour=colour())
+
+
+def _told(what: ActivationComparison | AcrossComparison | Missing) -> dict[str, object]:
+    return {"unknown": what.why} if isinstance(what, Missing) else asdict(what)
+
+
+def _open(ran: ActivationComparison | Missing | None) -> Iterator[tuple[str, str]]:
+    if isinstance(ran, Missing):
+        yield "activations", ran.why
+
+
+def _notes(across: AcrossComparison | Missing | None) -> Iterator[tuple[str, str]]:
+    """What stands in the way of a comparison across architectures, or limits it."""
+    if isinstance(across, Missing):
+        if across.kind is not Absence.INAPPLICABLE:
+            yield "across architectures", across.why
+    elif across is not None:
+        yield from (("across architectures", why) for why in (*across.notes, *(f"left out: {why}" for why in across.left_out)))

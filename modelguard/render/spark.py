@@ -39,10 +39,26 @@ def timeline(picture: Timeline, width: int = WIDTH) -> str:
 
 
 def matrix(picture: Matrix, most: int = MAX_ROWS) -> tuple[str, ...]:
-    """A line of blocks for every row, the darker the closer to 1. Of several layers that share a block the largest value shows."""
+    """A line of blocks for every row, the darker the closer to the top, between its axes and a legend.
+
+    Of several layers that share a block the largest value shows.
+    """
     rows, across = _buckets(range(len(picture.rows)), most), _buckets(range(len(picture.columns)), most)
-    return tuple(
-        "".join(_shade([picture.values[row][column] for row in down for column in along]) * 2 for along in across) for down in rows
+    if not rows or not across:
+        return ()
+    wide = len(str(rows[-1][0]))
+    blocks = (
+        "".join(_shade([picture.darkness(picture.values[row][column]) for row in down for column in along]) * 2 for along in across)
+        for down in rows
+    )
+    last = str(across[-1][0]) if len(across) > 1 else ""
+    ruler = f"{' ' * wide}  0{last:>{max(0, 2 * len(across) - 1)}}"
+    levels = (f"{sign}{sign} {picture.darkest * place / (len(SHADES) - 1):.2f}" for place, sign in enumerate(SHADES) if sign != " ")
+    return (
+        f"down: {picture.down}, across: {picture.along}",
+        ruler,
+        *(f"{down[0]:>{wide}} │{line}│" for down, line in zip(rows, blocks, strict=True)),
+        f"{'  '.join(levels)}  {UNKNOWN * 2} not measured",
     )
 
 
@@ -70,9 +86,9 @@ def lineage(picture: Lineage) -> tuple[str, ...]:
     return tuple(f"{edge.child} ← {edge.parent}: {edge.label}" for edge in picture.edges)
 
 
-def _shade(values: Sequence[float | None]) -> str:
-    known = _known(values)
-    return SHADES[max(0, min(len(SHADES) - 1, round(max(known) * (len(SHADES) - 1))))] if known else UNKNOWN
+def _shade(darkness: Sequence[float | None]) -> str:
+    known = _known(darkness)
+    return SHADES[round(max(known) * (len(SHADES) - 1))] if known else UNKNOWN
 
 
 def _line(means: Sequence[float | None], shaded: set[int]) -> str:

@@ -20,6 +20,7 @@ PANEL, BETWEEN = 88, 30
 STRIP_HEIGHT = 72
 CELL = 18
 MAX_CELLS = 32  # rows or columns of a matrix that are drawn; more are drawn smaller
+LEGEND = 11  # the height of a level of a heat map's legend
 NODE_WIDTH, NODE_HEIGHT, NODE_STEP = 270, 34, 64
 CLIPPED = 36
 LARGEST = 1e150
@@ -210,23 +211,34 @@ def _matrix(matrix: Matrix) -> str:
     if not matrix.rows or not matrix.columns:
         return ""
     cell = CELL * min(1.0, MAX_CELLS / max(len(matrix.rows), len(matrix.columns)))
-    height = TOP + cell * len(matrix.rows) + BOTTOM
+    height = TOP + HEADING + max(cell * len(matrix.rows), LEGEND * 11) + BOTTOM
     return _figure(WIDTH, height, f"{matrix.title}: {matrix.caption}", _cells(matrix, cell))
 
 
 def _cells(matrix: Matrix, cell: float) -> Iterator[str]:
+    top = TOP + HEADING
+    yield _text(LEFT, top - 5, f"{matrix.down} (down)", "start", "axis")
     for row, (name, values) in enumerate(zip(matrix.rows, matrix.values, strict=True)):
         for column, (other, value) in enumerate(zip(matrix.columns, values, strict=True)):
-            known = value is not None and isfinite(value)
-            told = f"{name} and {other}: {value:.3f}" if known else f"{name} and {other}: not measured"
-            shade = f"heat heat{round(max(0.0, min(1.0, value or 0.0)) * 10)}" if known else "unmeasured"
-            yield _box(LEFT + column * cell, TOP + row * cell, cell - 0.5, cell - 0.5, shade, told)
-    bottom = TOP + cell * len(matrix.rows)
+            dark = matrix.darkness(value)
+            told = f"{name} and {other}: {f'{value:.3f}' if dark is not None else 'not measured'}"
+            shade = f"heat heat{round(dark * 10)}" if dark is not None else "unmeasured"
+            yield _box(LEFT + column * cell, top + row * cell, cell - 0.5, cell - 0.5, shade, told)
+    bottom = top + cell * len(matrix.rows)
     for place in sorted({round(tick) for tick in ticks(0, len(matrix.rows) - 1, 6)}):
-        yield _text(LEFT - 6, TOP + (place + 0.7) * cell, str(place), "end", "tick")
+        yield _text(LEFT - 6, top + (place + 0.5) * cell + 4, str(place), "end", "tick")
     for place in sorted({round(tick) for tick in ticks(0, len(matrix.columns) - 1, 6)}):
         yield _text(LEFT + (place + 0.5) * cell, bottom + 14, str(place), "middle", "tick")
-    yield _text(LEFT + cell * len(matrix.columns) / 2, bottom + 29, "layer of the base", "middle", "axis")
+    yield _text(LEFT, bottom + 29, f"{matrix.along} (across)", "start", "axis")
+    yield from _legend(matrix, LEFT + max(cell * len(matrix.columns), 7 * len(matrix.down)) + 24, top)
+
+
+def _legend(matrix: Matrix, x: float, top: float) -> Iterator[str]:
+    """The shades with what they stand for, the darkest on top."""
+    for level in range(11):
+        yield _box(x, top + (10 - level) * LEGEND, CELL, LEGEND, f"heat heat{level}")
+    for level in (0, 5, 10):
+        yield _text(x + CELL + 6, top + (10 - level) * LEGEND + 9, f"{matrix.darkest * level / 10:.2f}", "start", "tick")
 
 
 def _band(band: Band) -> str:

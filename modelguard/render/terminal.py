@@ -116,6 +116,8 @@ def _exhibits(console: Console, exhibits: Iterable[Exhibit]) -> None:
     for picture in exhibits:
         if isinstance(picture, Lineage | Matrix):
             lines = spark.lineage(picture) if isinstance(picture, Lineage) else spark.matrix(picture)
+            if isinstance(picture, Matrix):
+                console.print(Text(f"{plain(picture.title)}: {plain(picture.caption)}"))
             console.print(Text("\n".join(map(plain, lines)), "cyan"))
         elif line := _line(picture):
             console.print(Text.assemble((line, "cyan"), f"  {plain(picture.title)}: {plain(picture.caption)}"))

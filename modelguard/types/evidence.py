@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from modelguard.types.across import AcrossComparison
 from modelguard.types.changes import Declaration, ModelChange
 from modelguard.types.displacement import Displacement
 from modelguard.types.evals import EvalLogs, TeacherEvidence
@@ -25,6 +26,7 @@ class Evidence:
     previous: Comparison | Missing  # the checkpoint held against its own version before the change
     adapter: AdapterFit | Missing
     activations: ActivationComparison | Missing
+    across: AcrossComparison | Missing  # the insides of a model of another architecture than its base, beside controls
     log: TrainingLog | Missing
     optimizer_state: OptimizerState | Missing  # the counts and settings in optimizer.pt and scheduler.pt beside the weights
     displacement: Displacement | Missing  # the way from the base to the checkpoint, held against the log

@@ -105,6 +105,7 @@ class Finding:
     claim: Claim
     absence: Absence | None = None  # set when the rule was not run because evidence is missing
     evidence: str = ""  # the missing evidence's name, for `require`
+    hint: bool = False  # its rule supports others and never decides: it answers nothing and leaves nothing open
     waived: str = ""  # the reason of the waiver that covers it
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 from modelguard.types.findings import Finding, Verdict
 from modelguard.types.weights import ActivationComparison, Comparison
@@ -65,13 +66,30 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """A picture with one value for each pair of layers, each in [0, 1] or None where nothing was measured."""
+    """A picture with one value for each pair of layers, each in [0, 1] or None where nothing was measured.
+
+    `down` and `along` say what the rows and the columns are; `top` is the value that is drawn darkest.
+    """
 
     title: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     values: tuple[tuple[float | None, ...], ...]
     caption: str
+    down: str = "layer of this model"
+    along: str = "layer of the base"
+    top: float = 1.0
+
+    def darkness(self, value: float | None) -> float | None:
+        """How dark a value is drawn, in [0, 1]; None where there is none."""
+        if value is None or not isfinite(value):
+            return None
+        return max(0.0, min(1.0, value / self.darkest))
+
+    @property
+    def darkest(self) -> float:
+        """The top, or 1 where it is no number that anything could be drawn against."""
+        return self.top if isfinite(self.top) and self.top > 1e-9 else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -155,3 +155,29 @@ def test_no_numbers_break_a_band(values: tuple[float, ...], controls: list[float
     band = Band(title="t", value=value, low=low, high=high, controls=tuple(controls), limit=limit, caption="c")
     assert "nan" not in svg.picture(band)
     assert len(spark.band(band, width=30)) in (0, 30)
+
+
+def test_a_heat_map_has_axes_a_legend_and_words_for_every_cell() -> None:
+    matrix = Matrix(
+        title="t",
+        rows=("layer 0", "layer 1"),
+        columns=("layer 0",),
+        values=((0.2,), (None,)),
+        caption="c",
+        along="layer of the other",
+        top=0.2,
+    )
+    drawn = svg.picture(matrix)
+    assert "layer of this model (down)" in drawn
+    assert "layer of the other (across)" in drawn
+    assert 'class="heat heat10"><title>layer 0 and layer 0: 0.200' in drawn
+    assert "layer 1 and layer 0: not measured" in drawn
+    assert [f">{level}</text>" in drawn for level in ("0.00", "0.10", "0.20")] == [True] * 3
+    assert 'aria-label="t: c"' in drawn
+
+
+@given(st.none() | st.floats(), st.floats())
+def test_no_numbers_break_a_heat_map(value: float | None, top: float) -> None:
+    drawn = svg.picture(Matrix(title="t", rows=("a",), columns=("b",), values=((value,),), caption="c", top=top))
+    assert "nan" not in drawn
+    assert "inf" not in drawn

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from modelguard.render import json_v1, spark, terminal
 from modelguard.types.findings import Status, Verdict
+from modelguard.types.report import Matrix
 from tests.render.reports import comparison, finding, model, report, strip, timeline
 
 
@@ -82,3 +83,39 @@ def test_a_finding_is_spelled_as_the_contract_says() -> None:
         "rule": "log-gap", "subject": "m", "status": "found", "severity": "high", "confidence": "high", "text": "text",
         "numbers": {"missing": 12}, "where": "log.json", "why": "",
     }  # fmt: skip
+
+
+def heat(values: tuple[tuple[float | None, ...], ...], top: float = 1.0) -> Matrix:
+    rows, columns = tuple(map(str, range(len(values)))), tuple(map(str, range(len(values[0]) if values else 0)))
+    return Matrix(title="layers", rows=rows, columns=columns, values=values, caption="alike", along="layer of the other network", top=top)
+
+
+def test_a_heat_map_has_axes_shades_and_a_legend() -> None:
+    lines = spark.matrix(heat(((0.4, 0.2, None), (0.0, 0.1, 0.3)), top=0.4))
+    assert lines[0] == "down: layer of this model, across: layer of the other network"
+    assert lines[1].split() == ["0", "2"]
+    assert lines[2:4] == ("0 │██▒▒··│", "1 │  ░░▓▓│")
+    assert lines[4].split() == ["░░", "0.10", "▒▒", "0.20", "▓▓", "0.30", "██", "0.40", "··", "not", "measured"]
+    assert spark.matrix(heat(())) == ()
+
+
+def test_the_column_numbers_stand_over_their_columns() -> None:
+    lines = spark.matrix(heat(tuple(tuple(float(row == column) for column in range(60)) for row in range(40))))
+    assert len(lines) == 24 + 3
+    assert {len(line) for line in lines[2:-1]} == {2 + 1 + 1 + 48 + 1}
+    assert lines[1].index("0") == lines[2].index("│") + 1
+    assert lines[2].endswith("│")
+    assert len(lines[1]) <= len(lines[2])
+    assert max(map(len, lines)) <= 80
+
+
+@given(st.lists(st.lists(st.none() | st.floats(), min_size=2, max_size=2).map(tuple), max_size=30).map(tuple), st.floats())
+def test_no_numbers_break_a_heat_map(values: tuple[tuple[float | None, ...], ...], top: float) -> None:
+    lines = spark.matrix(heat(values, top))
+    assert len(lines) == (min(24, len(values)) + 3 if values else 0)
+
+
+def test_the_terminal_says_what_a_heat_map_is() -> None:
+    shown = terminal.report(report(model(exhibits=(heat(((0.4, 0.2), (0.0, 0.1)), top=0.4),))))
+    assert "layers: alike" in shown
+    assert "0 │██▒▒│" in shown
