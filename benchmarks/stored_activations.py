@@ -133,8 +133,9 @@ def supporting(pairs: Pairs) -> Iterator[str]:
     yield "|---" * (len(SUPPORT) + 1) + "|"
     for truth, listed in pairs.items():
         rest = [one for half, one in listed if half >= 0 and half % 2 == 1]
-        cells = [_cell([number(one) for one in rest], bands[name]) for name, number in SUPPORT.items()]
-        yield f"| {truth} | " + " | ".join(cells) + " |" if rest else f"| {truth} |"
+        if rest:
+            cells = [_cell([number(one) for one in rest], bands[name]) for name, number in SUPPORT.items()]
+            yield f"| {truth} | " + " | ".join(cells) + " |"
 
 
 def _cell(values: list[float], band: float) -> str:
