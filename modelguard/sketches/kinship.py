@@ -26,7 +26,7 @@ Numbers = NDArray[np.float64]
 
 DECLARED, BETWEEN, SECOND, SIBLING, UNDECLARED, RELATIVE = "declared", "between", "second", "sibling", "undeclared", "relative"
 SAME = 2e-3  # relative distance of sketches of the same weights: float16 and the rounding of a cast to bfloat16 stay below
-CARRIED = 0.7  # of a known model's own detail; measured (docs/registry.md): children 0.97 and more, siblings 0.49 and less
+CARRIED = 0.88  # of a known model's own detail; measured (docs/registry.md): children 0.91 and more, siblings 0.84 and less
 MARGIN = 0.25  # above what any other descendant of the base carries of its own
 CLOSER = 0.95  # of the distance to the base: a child is closer to its parent
 KIN = 0.5  # carried from which another descendant counts as the known model's own kin, and not to the band
