@@ -25,6 +25,7 @@ from modelguard.known_models import Surroundings, among_known, controls
 from modelguard.logs.base import Loader, assemble
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.policy import Policy
+from modelguard.teachers import teacher_of
 from modelguard.types.changes import BaseReference, Declaration, ModelChange, ModelKind
 from modelguard.types.displacement import Displacement
 from modelguard.types.evals import EvalLogs, TeacherEvidence
@@ -246,15 +247,18 @@ class _Collector:
 
     @cached_property
     def teacher(self) -> TeacherEvidence | Missing:
-        why = "no candidate teachers' evaluation logs are named"
-        return Missing(why, advice="modelguard evals LOGS --reference LOGS --control LOGS", kind=Absence.INAPPLICABLE)
+        place = (self.change.subject, self._world.folder(self._directory))
+        return teacher_of(place, self._opened, self.declaration, self._world, self._policy.document.behaviour, self._known)
 
     def _known_weights(self, reference: str) -> Checkpoint:
-        """The weights of a registry's entry; only the hub's are opened here, no path that a registry may hold."""
+        return self._known(reference)[1]
+
+    def _known(self, reference: str) -> tuple[Folder, Checkpoint]:
+        """The files and weights of a registry's entry; only the hub's are opened here, no path that a registry may hold."""
         if not reference.startswith("hf:"):
             raise CannotRead(f"{reference}: only models of the hub are opened here")
         name, _, revision = reference.removeprefix("hf:").partition("@")
-        return self._open_base(BaseReference(name=name, revision=revision or None, source="registry"))[1]
+        return self._open_base(BaseReference(name=name, revision=revision or None, source="registry"))
 
     def _loader(self, path: str) -> Loader:
         return lambda: self._world.open(path)

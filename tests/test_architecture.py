@@ -41,7 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("correspondence",),
     ("fingerprint", "displacement"),
     ("activations", "sketches"),
-    ("evidence", "known_models", "world", "references", "exhibits", "eval_files", "partial_evidence"),
+    ("evidence", "known_models", "world", "references", "exhibits", "eval_files", "partial_evidence", "teachers"),
     ("pipeline",),
     (
         "__main__",

@@ -98,6 +98,7 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rope_scaling: Rope | UnsetType | None = UNSET
     rope_parameters: Rope | UnsetType | None = UNSET
     attn_logit_softcapping: Real = UNSET
+    final_logit_softcapping: Real = UNSET
     query_pre_attn_scalar: Annotated[int, Meta(ge=1, le=1 << 20)] | UnsetType = UNSET
     hidden_act: Activation | UnsetType = UNSET
     hidden_activation: Activation | UnsetType | None = UNSET
@@ -109,6 +110,7 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     mlp_bias: Flag = UNSET
     use_parallel_residual: Flag = UNSET
     use_sliding_window: Flag = UNSET
+    tie_word_embeddings: Flag = UNSET
     scale_attn_weights: Flag = UNSET
     scale_attn_by_inverse_layer_idx: Flag = UNSET
 

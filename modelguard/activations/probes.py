@@ -126,6 +126,12 @@ def pseudo_random_ids(vocabulary: int, length: int) -> NDArray[np.int64]:
 
 
 def _tokenized(folder: Folder) -> list[list[int]] | Missing:
+    text = tokenizer_text(folder)
+    return text if isinstance(text, Missing) else attempt(lambda: _ids(text), what="the tokenizer")
+
+
+def tokenizer_text(folder: Folder) -> str | Missing:
+    """A folder's `tokenizer.json`, where it can be run without harm: it brings no regular expression of its own."""
     if "tokenizer.json" not in folder.sizes:
         return Missing("no tokenizer.json")
     try:
@@ -135,7 +141,7 @@ def _tokenized(folder: Folder) -> list[list[int]] | Missing:
         return Missing(str(error))
     if strange:
         return Missing("tokenizer.json brings a regular expression of its own, which could run without end")
-    return attempt(lambda: _ids(data.decode()), what="the tokenizer")
+    return data.decode("utf-8", "replace")
 
 
 def _ids(text: str) -> list[list[int]]:

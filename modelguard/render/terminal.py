@@ -55,8 +55,10 @@ def log(
     return out.getvalue()
 
 
-def comparison(comparison: Comparison, *, width: int = 100, colour: bool = False) -> str:
-    """How two checkpoints stand to one another."""
+def comparison(
+    comparison: Comparison, findings: Sequence[Finding] = (), exhibits: Iterable[Exhibit] = (), *, width: int = 100, colour: bool = False
+) -> str:
+    """How two checkpoints stand to one another, and what rules say of the one in question."""
     console, out = _console(width, colour)
     kinds = f" ({', '.join(comparison.kinds)})" if comparison.kinds else ""
     style = RELATION_COLOURS.get(comparison.relation.value, "yellow")
@@ -77,6 +79,9 @@ def comparison(comparison: Comparison, *, width: int = 100, colour: bool = False
     for power in comparison.power:
         sign, colour_name = ("✓", "green") if power.detectable else ("-", "dim")
         console.print(Text(f"{sign} {power.transformation}: {power.how}", colour_name))
+    _exhibits(console, exhibits)
+    if findings:
+        console.print(_findings(findings))
     return out.getvalue()
 
 

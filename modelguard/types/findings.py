@@ -60,7 +60,10 @@ Numbers = Mapping[str, float | int | str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """One thing that a rule says. `numbers` justify it; `settle` says what would decide it."""
+    """One thing that a rule says. `numbers` justify it; `settle` says what would decide it.
+
+    `weighs` is false for an open answer that leaves the verdict alone unless its evidence is required: a hint that could not be had.
+    """
 
     status: Status
     text: str
@@ -70,6 +73,7 @@ class Claim:
     where: str = ""
     why: str = ""
     settle: str = ""
+    weighs: bool = True
 
 
 def found(text: str, *, severity: Level, confidence: Level, numbers: Numbers, where: str = "", settle: str = "") -> Claim:
@@ -82,9 +86,9 @@ def ok(text: str, *, numbers: Numbers | None = None, where: str = "") -> Claim:
     return Claim(status=Status.OK, text=text, numbers=numbers or {}, where=where)
 
 
-def unknown(why: str, *, numbers: Numbers | None = None, where: str = "", settle: str = "") -> Claim:
+def unknown(why: str, *, numbers: Numbers | None = None, where: str = "", settle: str = "", weighs: bool = True) -> Claim:
     """The evidence was looked at and does not decide."""
-    return Claim(status=Status.UNKNOWN, text=why, why=why, numbers=numbers or {}, where=where, settle=settle)
+    return Claim(status=Status.UNKNOWN, text=why, why=why, numbers=numbers or {}, where=where, settle=settle, weighs=weighs)
 
 
 def not_applicable(why: str) -> Claim:
