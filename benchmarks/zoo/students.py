@@ -68,7 +68,7 @@ def _fresh(family: str, seeds: range) -> tuple[Recipe, ...]:
 
 
 CHOSEN = {LLAMA: tuple(recipe for recipe in LLAMAS if recipe.data != "chain")}
-FIRST = {family: _fresh(family, range(200, 214)) for family in OTHER}  # measured once with the statistics of the time, and then used to mend them
+FIRST = {family: _fresh(family, range(200, 214)) for family in OTHER}  # measured once, and then used to choose the regression
 HELD_OUT = {family: _fresh(family, range(300, 313)) for family in OTHER}
 
 
@@ -82,7 +82,7 @@ def chosen() -> Iterator[Suspect]:
 
 
 def first() -> Iterator[Suspect]:
-    """Models of two architectures on which the floors failed at first; the short training of the students is why."""
+    """Models of two architectures on which taking out the controls' mean alone failed: students that learn for half as long as teachers."""
     for family, known in FIRST.items():
         yield from (Suspect(SHARED, teacher, teacher, family) for teacher in known)
         yield from (Suspect(CROSSED, teacher, teacher, OTHER[family], "other", STEPS) for teacher in known[:6])
@@ -93,7 +93,7 @@ def first() -> Iterator[Suspect]:
 def held_out() -> Iterator[Suspect]:
     """Other models, of two architectures; students learn for as long as their teachers did."""
     for family, known in HELD_OUT.items():
-        yield from (Suspect(SHARED, teacher, teacher, family, "other", STEPS) for teacher in known[:5])
-        yield from (Suspect(CROSSED, teacher, teacher, OTHER[family], "other", STEPS) for teacher in known[:3])
-        yield from (Suspect(SHIFTED, teacher, teacher, family, "chain", STEPS) for teacher in known[:3])
+        yield from (Suspect(SHARED, teacher, teacher, family, "other", STEPS) for teacher in known[:3])
+        yield from (Suspect(CROSSED, teacher, teacher, OTHER[family], "other", STEPS) for teacher in known[:2])
+        yield from (Suspect(SHIFTED, teacher, teacher, family, "chain", STEPS) for teacher in known[:1])
         yield from (Suspect(INDEPENDENT, recipe, None, family) for recipe in known)

@@ -38,11 +38,12 @@ def behaviour(
 ) -> TeacherEvidence:
     """The likeness of `suspect` to every candidate. A candidate that is among the controls is none for itself."""
     near = {name: control for name, control in sorted(controls.items()) if same_domain(suspect, control, text)}
+    beyond = Beyond()
     return TeacherEvidence(
         source=source,
         controls=tuple(near),
         likenesses=tuple(
-            _likeness(suspect, name, candidate, [near[one] for one in near if one != name and not same(near[one], candidate)], text)
+            _likeness(suspect, name, candidate, [near[one] for one in near if one != name and not same(near[one], candidate)], text, beyond)
             for name, candidate in sorted(candidates.items())
         ),
     )
@@ -66,7 +67,9 @@ def same_domain(model: Predictions, control: Predictions, text: Text) -> bool:
     return bool(np.all(np.isfinite(gaps)) and np.all(np.abs(gaps) <= NEAR))
 
 
-def _likeness(suspect: Predictions, name: str, candidate: Predictions, controls: Sequence[Predictions], text: Text) -> Likeness:
+def _likeness(
+    suspect: Predictions, name: str, candidate: Predictions, controls: Sequence[Predictions], text: Text, beyond: Beyond
+) -> Likeness:
     count = len(np.unique(text.documents))
     if len(controls) < MIN_CONTROLS:
         why = f"{len(controls)} controls predict each kind of text as well as this model does: {CONFOUND}"
@@ -75,35 +78,49 @@ def _likeness(suspect: Predictions, name: str, candidate: Predictions, controls:
         return Likeness(candidate=name, measures=(), documents=count, open="too few documents, or models of different vocabularies")
     if not all(np.isfinite(one.kept).all() for one in (suspect, candidate, *controls)):
         return Likeness(candidate=name, measures=(), documents=count, open="a model predicts what is no number")
-    found = [_residual(suspect, candidate, controls, text), _mistakes(suspect, candidate, controls, text)]
+    found = [_residual(suspect, candidate, controls, text, beyond), _mistakes(suspect, candidate, controls, text)]
     measures = tuple(one for one in found if one is not None)
     missing = "" if len(measures) == len(found) else "too few mistakes that only the two could share, or predictions without variation"
     return Likeness(candidate=name, measures=measures, documents=count, open=missing)
 
 
-def _residual(suspect: Predictions, candidate: Predictions, controls: Sequence[Predictions], text: Text) -> Measure | None:
+def _residual(suspect: Predictions, candidate: Predictions, controls: Sequence[Predictions], text: Text, beyond: Beyond) -> Measure | None:
     """Correlation of what the two say beyond the controls; each control takes the model's place beside the others."""
 
     def held(side: Predictions, others: Sequence[Predictions]) -> tuple[float, float, float] | None:
-        ours, theirs = _beyond((side, candidate), others)
+        ours, theirs = beyond.left(side, others), beyond.left(candidate, others)
         return interval(by_document(correlation_terms(ours, theirs), text.documents), correlation)
 
     return _measure("residual log-probability correlation", held, suspect, controls, len(suspect.kept), FLOOR_CORRELATION)
 
 
-def _beyond(models: Sequence[Predictions], others: Sequence[Predictions]) -> list[NDArray[np.float64]]:
-    """What is left (positions, TOP) of each model's log-probabilities, centred at each position, after a regression on the others'."""
-    mean = np.mean([one.kept for one in others], axis=0)
-    top = np.argpartition(-mean, min(TOP, mean.shape[1]) - 1, axis=1)[:, :TOP]
+class Beyond:
+    """What is left of log-probabilities after a regression on other models', each set of which is prepared once."""
 
-    def centred(one: Predictions) -> NDArray[np.float64]:
-        chosen = np.take_along_axis(one.kept, top, axis=1).astype(np.float64)
-        return np.asarray(chosen - chosen.mean(axis=1, keepdims=True))
+    def __init__(self) -> None:
+        self._prepared: dict[tuple[int, ...], tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = {}
+        self._alive: list[Sequence[Predictions]] = []  # what an id names stays what it was
 
-    known = np.stack([centred(one).ravel() for one in others])  # (others, positions * TOP)
-    inverse = np.linalg.pinv(known @ known.T, hermitian=True)
-    told = (centred(one) for one in models)
-    return [one - ((inverse @ (known @ one.ravel())) @ known).reshape(one.shape) for one in told]
+    def left(self, one: Predictions, others: Sequence[Predictions]) -> NDArray[np.float64]:
+        """(positions, TOP) of the others' likeliest tokens, centred at each position, without what the others tell of them."""
+        top, known, inverse = self._of(others)
+        own = _centred(one, top)
+        return np.asarray(own - ((inverse @ (known @ own.ravel())) @ known).reshape(own.shape))
+
+    def _of(self, others: Sequence[Predictions]) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        key = tuple(map(id, others))
+        if key not in self._prepared:
+            mean = np.mean([one.kept for one in others], axis=0)
+            top = np.argpartition(-mean, min(TOP, mean.shape[1]) - 1, axis=1)[:, :TOP]
+            known = np.stack([_centred(one, top).ravel() for one in others])  # (others, positions * TOP)
+            self._prepared[key] = top, known, np.linalg.pinv(known @ known.T, hermitian=True)
+            self._alive.append(others)
+        return self._prepared[key]
+
+
+def _centred(one: Predictions, top: NDArray[np.int64]) -> NDArray[np.float64]:
+    chosen = np.take_along_axis(one.kept, top, axis=1).astype(np.float64)
+    return np.asarray(chosen - chosen.mean(axis=1, keepdims=True))
 
 
 def _mistakes(suspect: Predictions, candidate: Predictions, controls: Sequence[Predictions], text: Text) -> Measure | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from modelguard.activations.behaviour import _beyond, behaviour, same, same_domain
+from modelguard.activations.behaviour import Beyond, behaviour, same, same_domain
 from modelguard.activations.held_out import Text
 from modelguard.activations.predictions import Predictions, predictions_of
 from modelguard.types.evals import Likeness
@@ -99,7 +99,8 @@ def test_two_models_that_learned_less_are_not_alike_for_that() -> None:
         return predictions_of(np.asarray(scores - np.log(np.exp(scores).sum(axis=1, keepdims=True)), dtype=np.float32), TEXT.following)
 
     controls = list(CONTROLS.values())
-    ours, theirs = _beyond((weaker(70), weaker(71)), controls)
+    beyond = Beyond()
+    ours, theirs = (beyond.left(weaker(seed), controls) for seed in (70, 71))
     held = np.mean([one.kept for one in controls], axis=0)
     alone = [(one.kept - held).ravel() for one in (weaker(70), weaker(71))]
     assert np.corrcoef(*alone)[0, 1] > 0.7  # what the mean alone leaves

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from demo.hub_server import HubServer
+from demo.repository import Repository
 from modelguard.activations.held_out import documents
 from modelguard.activations.teaching import Model, teaching
 from modelguard.blobs.local import LocalFolder
@@ -86,7 +89,9 @@ def test_the_command_finds_the_teacher_among_candidates(world: Path, capsys: pyt
     told = {Path(one["candidate"]).name: one["measures"][0]["value"] for one in first["teacher"]["likenesses"]}
     assert max(told, key=lambda name: told[name]) == "m1"
     found = [one for one in first["findings"] if one["status"] == "found"]
-    assert [(one["rule"], one["severity"], str(world / "m1") in one["text"]) for one in found] == [("behaviour-undeclared-teacher", "low", True)]
+    assert [(one["rule"], one["severity"], str(world / "m1") in one["text"]) for one in found] == [
+        ("behaviour-undeclared-teacher", "low", True)
+    ]
     assert first["teacher"]["source"].startswith("log-probabilities of next tokens on held-out text (texts-")
     assert main([*arguments, "--format", "json"]) == 0
     second = json.loads(capsys.readouterr().out)
@@ -169,3 +174,74 @@ def test_a_broken_suspect_is_no_evidence(world: Path, tmp_path: Path) -> None:
     found = evidence(world, broken, [world / "m1"], [world / "m4", world / "m5"])
     assert isinstance(found, Missing)
     assert "not a setting that a network is run with" in found.why
+
+
+POLICY = """version: 1
+behaviour:
+  references: [hf:lab/m1, hf:lab/m2]
+  controls: [hf:lab/m4, hf:lab/m5, hf:lab/m6]
+  texts: [texts/*]
+"""
+
+
+@pytest.fixture
+def repository(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    """A model repository whose policy names candidates, controls and texts, and a hub that serves them."""
+    with HubServer({f"lab/m{seed}": world / f"m{seed}" for seed in range(1, 7)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+        made = Repository(tmp_path / "repository")
+        texts = {f"texts/{path.parent.name}/{path.name}": path for path in sorted((world / "texts").rglob("*.txt"))}
+        made.commit({".modelguard.yml": POLICY, **texts}, "Name candidates and controls")
+        yield made
+
+
+def audited(repository: Repository, files: dict[str, str | Path], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
+    """(exit code, the rule's finding) of a pull request that adds a model."""
+    repository.branch("pr", files, "Add a model")
+    code = main(["audit", "--repo", str(repository.path), "--base", "main", "--head", "pr", "--format", "json"])
+    document = json.loads(capsys.readouterr().out)
+    findings = [one for one in document["findings"] if one["rule"] == "behaviour-undeclared-teacher"]
+    return code, max(findings, key=lambda one: one["status"] == "found")
+
+
+def files_of(place: Path, card: str) -> dict[str, str | Path]:
+    return {f"m/{path.name}": path for path in place.iterdir()} | {"m/README.md": card}
+
+
+CARD = "---\nbase_model: {}\n---\n# A model\n"
+
+
+def test_the_audit_names_the_teacher_and_does_not_block(world: Path, repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    card = CARD.format("lab/m2")
+    (world / "student" / "README.md").unlink(missing_ok=True)
+    code, finding = audited(repository, files_of(world / "student", card), capsys)
+    assert (finding["status"], finding["severity"]) == ("found", "low")
+    assert "hf:lab/m1, which no card declares" in finding["text"]
+    assert code == 1  # because the weights are not those of the declared base, and for that alone
+    code, finding = audited(repository, files_of(world / "student", CARD.format("lab/m1")), capsys)
+    assert (code, finding["status"]) == (0, "ok")
+
+
+def test_what_controls_do_not_settle_leaves_the_verdict_alone(
+    world: Path, repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = POLICY.replace("hf:lab/m4, hf:lab/m5, hf:lab/m6", "hf:lab/m4")
+    repository.git("checkout", "--quiet", "main")
+    repository.commit({".modelguard.yml": policy}, "One control")
+    files = files_of(world / "student", CARD.format("lab/m1"))
+    code, finding = audited(repository, files, capsys)
+    assert (code, finding["status"]) == (0, "unknown")
+    assert "learned from the same data make the same mistakes" in finding["why"]
+    repository.git("checkout", "--quiet", "main")
+    repository.commit({".modelguard.yml": f"{policy}require: [teacher]\n"}, "Ask for it")
+    code, finding = audited(repository, files, capsys)
+    assert (code, finding["status"]) == (2, "unknown")
+
+
+def test_a_reference_that_cannot_be_had_is_no_finding(world: Path, repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    repository.git("checkout", "--quiet", "main")
+    repository.commit({".modelguard.yml": POLICY.replace("hf:lab/m2", "hf:lab/gone")}, "Name what is not there")
+    code, finding = audited(repository, files_of(world / "student", CARD.format("lab/m1")), capsys)
+    assert (code, finding["status"]) == (0, "unknown")
+    assert "gone" in finding["why"]
