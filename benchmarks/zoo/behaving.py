@@ -18,8 +18,8 @@ UNITS = (
     "test on heads."
 )
 TEACHERS = (
-    "Teacher evidence from weights (docs/teacher-evidence.md): seven candidates and six controls a suspect, text that no model was trained\n"
-    "on. Every floor was chosen on the first set, the regression on the second; the third had no part in either."
+    "Teacher evidence from weights (docs/teacher-evidence.md): seven candidates and six controls a suspect, text that no model was\n"
+    "trained on. Every floor was chosen on the first set, the regression on the second; the third had no part in either."
 )
 
 
