@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.zoo import tuning
 from benchmarks.zoo.making import Made, cast, mixed, noised, pruned, rounded
-from benchmarks.zoo.population import LLAMAS, STRANGER
+from benchmarks.zoo.population import BASES, LLAMAS, STRANGER
 from benchmarks.zoo.training import Recipe, Tensors, loaded, trained
 from modelguard.activations.comparison import Agreement, hold
 from modelguard.activations.network_settings import read_settings
@@ -37,6 +38,11 @@ def derivatives(recipe: Recipe) -> Iterator[tuple[str, Made]]:
     yield "cast to 16 bits", cast(np.float16)(base)
     yield "noised by 20 %", noised(0.2)(base)
     yield "merge, 50 % of it", mixed(base, trained(STRANGER[recipe]), 0.5)
+    if recipe in BASES:
+        yield "fine-tuned", tuning.fine_tuned(recipe)
+        yield "continued pretraining, equal length", tuning.continued(recipe)
+        yield "LoRA merged", tuning.adapter_merged(recipe)
+        yield "distilled into another initialisation (not detectable)", tuning.student(recipe)
 
 
 def traced(tensors: Mapping[str, object] | Tensors, like: Recipe, place: Path) -> Trace:
@@ -67,21 +73,27 @@ def row(truth: str, agreements: list[Agreement]) -> str:
     return f"| {truth} | {fired} | {min(tests[2]):.1f} to {max(tests[2]):.1f} | {min(matches):.2f} to {max(matches):.2f} |"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", type=int, default=len(LLAMAS), help="how many of the zoo's llamas")
-    recipes = LLAMAS[: parser.parse_args().models]
+def table(recipes: tuple[Recipe, ...], bases: tuple[Recipe, ...]) -> str:
+    """Independent pairs of these models, and derivatives of some of them, as Markdown."""
+    head = ("truth", "hidden states fire", "heads fire", "units fire", "log10 p of units", "best head match")
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         traces = {recipe: traced(trained(recipe), recipe, place) for recipe in recipes}
-        print("| truth | hidden states fire | heads fire | units fire | log10 p of units | best head match |\n|---|---|---|---|---|---|")
-        print(row("independent", [hold(traces[a], traces[b]) for a, b in combinations(recipes, 2)]), flush=True)
+        lines.append(row("independent", [hold(traces[a], traces[b]) for a, b in combinations(recipes, 2)]))
         made: dict[str, list[Agreement]] = {}
-        for recipe in recipes:
+        for recipe in bases:
             for truth, tensors in derivatives(recipe):
                 made.setdefault(truth, []).append(hold(traced(tensors, recipe, place), traces[recipe]))
-    for truth, agreements in made.items():
-        print(row(truth, agreements))
+    return "\n".join([*lines, *(row(truth, agreements) for truth, agreements in made.items())])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", type=int, default=len(LLAMAS), help="how many of the zoo's llamas")
+    parser.add_argument("--bases", type=int, default=len(LLAMAS), help="of how many of them derivatives are made")
+    options = parser.parse_args()
+    print(table(LLAMAS[: options.models], LLAMAS[: min(options.models, options.bases)]))
 
 
 if __name__ == "__main__":

@@ -148,8 +148,10 @@ def _compare(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--control", action="append", default=[], metavar="CKPT", help=control)
     candidate = "another possible parent: a merge's shares are fitted over all of them; repeat it"
     command.add_argument("--candidate", action="append", default=[], metavar="CKPT", help=candidate)
-    activations = "also run both models on probe texts, layer by layer, and the controls where architectures or tokenizers differ"
-    command.add_argument("--activations", action="store_true", help=activations)
+    run = "also run both models on probe texts, layer by layer; with controls also other architectures, and whose predictions LEFT makes"
+    command.add_argument("--activations", action="store_true", help=run)
+    text = "held-out text of the domain in question (a file a document, a directory a kind of text) for the predictions; repeat it"
+    command.add_argument("--text", action="append", type=Path, default=[], metavar="PATH", help=text)
     command.add_argument("--layers", type=_count, default=0, metavar="K", help="run only the first K layers, and read no others")
     _store(command)
     command.add_argument("--repo", type=Path, default=Path(), metavar="DIR", help="the repository of git: references (default: here)")

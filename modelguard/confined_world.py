@@ -62,6 +62,7 @@ class ConfinedWorld:
 
     desk: Desk
     tree: Mapping[str, TreeEntry]
+    before_tree: Mapping[str, TreeEntry]
     committed: float | None
     offline: bool
     activations: str
@@ -89,6 +90,10 @@ class ConfinedWorld:
     def open(self, path: str) -> Blob:
         """A file of the head."""
         return OfferedBlob(self.desk, *self.desk.ask_for_file("file", path))
+
+    def open_before(self, path: str) -> Blob:
+        """A file of the merge base."""
+        return OfferedBlob(self.desk, self.desk.ask("file-before", path))
 
     def read(self, path: str) -> bytes:
         """A small file of the head."""
@@ -150,13 +155,17 @@ class ConfinedStore:
 
 def world_of(told: Mapping[str, Any], desk: Desk) -> ConfinedWorld:
     """The world that the parent tells of."""
-    tree = {path: TreeEntry(path=path, mode=mode, oid=oid, size=size) for path, (mode, oid, size) in told["tree"].items()}
     store = ConfinedStore(desk) if told["registry"] else None
     return ConfinedWorld(
         desk=desk,
-        tree=tree,
+        tree=_tree(told["tree"]),
+        before_tree=_tree(told["before_tree"]),
         committed=told["committed"],
         offline=told["offline"],
         activations=told["activations"],
         registry=Place(address=told["registry"], store=store) if store is not None else None,
     )
+
+
+def _tree(told: Mapping[str, Any]) -> Mapping[str, TreeEntry]:
+    return {path: TreeEntry(path=path, mode=mode, oid=oid, size=size) for path, (mode, oid, size) in told.items()}

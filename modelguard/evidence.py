@@ -291,8 +291,10 @@ class _Collector:
 
     @cached_property
     def teacher(self) -> TeacherEvidence | Missing:
-        why = "no candidate teachers' evaluation logs are named"
-        return Missing(why, advice="modelguard evals LOGS --reference LOGS --control LOGS", kind=Absence.INAPPLICABLE)
+        from modelguard.teachers import teacher_of
+
+        place = (self.change.subject, self._world.folder(self._directory))
+        return teacher_of(place, self._opened, self.declaration, self._world, self._policy.document.behaviour, self._known)
 
     def _known(self, reference: str) -> tuple[Folder, Checkpoint]:
         """The folder and weights of a registry's entry; only the hub's are opened here, no path that a registry may hold."""

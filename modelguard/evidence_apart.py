@@ -53,6 +53,7 @@ def collect_apart(
         broker.answers("at-hand", clerk.at_hand)
         broker.answers("limit", clerk.limit)
         broker.answers("file", lambda given: broker.blob(world.open(clerk.path(given))))
+        broker.answers("file-before", lambda given: broker.blob(world.open_before(clerk.path_before(given))))
         broker.answers("registry", lambda _given: [clerk.store.where, clerk.store.count()])
         broker.answers("entry", clerk.entry)
         broker.answers("entries", clerk.entries)
@@ -76,13 +77,16 @@ def confined(given: Any, desk: Desk) -> Any:
 def _given(change: ModelChange, wanted: frozenset[str], world: World, policy: Policy) -> dict[str, object]:
     """What the child is told: names, sizes and settings. Of the policy, what evidence depends on."""
     document = policy.document
-    told = Document(version=document.version, models=document.models, alpha=document.alpha, controls=document.controls)
+    told = Document(
+        version=document.version, models=document.models, alpha=document.alpha, controls=document.controls, behaviour=document.behaviour
+    )
     return {
         "change": encode(change),
         "wanted": sorted(wanted),
         "policy": msgspec.to_builtins(told),
         "world": {
             "tree": {path: [entry.mode, entry.oid, entry.size] for path, entry in world.tree.items()},
+            "before_tree": {path: [entry.mode, entry.oid, entry.size] for path, entry in world.before_tree.items()},
             "committed": world.committed,
             "offline": world.offline,
             "activations": world.activations,
@@ -112,6 +116,13 @@ class _Clerk:
         path = text(given)
         if path not in self._world.tree:
             raise CannotRead("a path that is not in the commit")
+        return path
+
+    def path_before(self, given: object) -> str:
+        """A path of the merge base. Raises CannotRead."""
+        path = text(given)
+        if path not in self._world.before_tree:
+            raise CannotRead("a path that is not in the merge base")
         return path
 
     def offered(self, folder: GitFolder | BaseFolder) -> dict[str, object]:

@@ -40,7 +40,7 @@ def exhibits(evidence: Evidence) -> tuple[Exhibit, ...]:
         machines = (machine_timeline(usage, evidence.log.runs) for usage in evidence.log.usage[:MAX_TIMELINES])
         drawn += [picture for picture in machines if picture is not None]
     if not isinstance(evidence.teacher, Missing):
-        drawn += _bands(evidence.teacher)
+        drawn += likeness_bands(evidence.teacher)
     return tuple(drawn)
 
 
@@ -128,7 +128,7 @@ def _activations(activations: ActivationComparison) -> Strip:
     )
 
 
-def _bands(teacher: TeacherEvidence) -> list[Band]:
+def likeness_bands(teacher: TeacherEvidence) -> tuple[Band, ...]:
     """A band for every measure of every candidate."""
     bands = [
         Band(
@@ -143,4 +143,4 @@ def _bands(teacher: TeacherEvidence) -> list[Band]:
         for likeness in teacher.likenesses
         for measure in likeness.measures
     ]
-    return bands[:MAX_BANDS]
+    return tuple(bands[:MAX_BANDS])

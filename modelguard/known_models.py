@@ -17,7 +17,7 @@ from modelguard.fingerprint.compare import compare
 from modelguard.fingerprint.meter import Metered
 from modelguard.git import Git
 from modelguard.references import REGISTRY
-from modelguard.registry.base import Store, independent_references
+from modelguard.registry.base import Store, independent_entries
 from modelguard.registry.opening import open_foreign, open_registry
 from modelguard.sketches.comparison import compare_sketches
 from modelguard.sketches.kinship import SECOND, UNDECLARED, kinship
@@ -156,29 +156,35 @@ def confirmed(
 
 
 def controls(written: Sequence[str], place: Place | None, opener: Callable[[str], T]) -> tuple[T, ...]:
-    """What `opener` makes of a policy's `controls`: `hf:…`, `registry:name`, or `registry:` for every entry marked independent.
+    """What `opener` makes of the models that a policy's `controls` name. Raises what `named` raises."""
+    return tuple(opener(reference) for reference in dict.fromkeys(reference for _, reference in named(written, place, key="controls")))
+
+
+def named(written: Sequence[str], place: Place | None, *, key: str) -> tuple[tuple[str, str], ...]:
+    """(what outputs call it, where its weights are) of every model that a policy's key names: `hf:…`, `registry:name`, or `registry:` for
+    every entry marked independent.
 
     Raises BadRequest for another reference, CannotFetch for an entry whose weights cannot be had.
     """
-    references: list[str] = []
+    references: list[tuple[str, str]] = []
     for name in written:
         if name.startswith("hf:"):
-            references.append(name)
+            references.append((name, name))
         elif not name.startswith(REGISTRY) or place is None:
-            raise BadRequest(f"controls: {name[:80]!a} names no model", advice="hf:organisation/name, or registry:name with a registry")
+            raise BadRequest(f"{key}: {name[:80]!a} names no model", advice="hf:organisation/name, or registry:name with a registry")
         else:
             with opened(place) as store:
-                references += _control_references(store, name.removeprefix(REGISTRY))
-    return tuple(opener(reference) for reference in dict.fromkeys(references))
+                references += _in_registry(store, name.removeprefix(REGISTRY))
+    return tuple(references)
 
 
-def _control_references(store: Store, name: str) -> list[str]:
+def _in_registry(store: Store, name: str) -> list[tuple[str, str]]:
     if not name:
-        return list(independent_references(store))
-    reference = by_name(store, name).reference
-    if not reference:
+        return [(entry.shown, entry.reference) for entry in independent_entries(store)]
+    entry = by_name(store, name)
+    if not entry.reference:
         raise CannotFetch(f"{store.where}: {name[:80]!a} has no reference to its weights", advice="add it again with --reference")
-    return [reference]
+    return [(entry.shown, entry.reference)]
 
 
 def by_name(store: Store, name: str) -> Entry:

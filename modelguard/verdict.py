@@ -30,28 +30,31 @@ def blocks(finding: Finding, policy: Policy) -> bool:
     return finding.status is Status.FOUND and severe and not finding.waived
 
 
-def undecided(finding: Finding, policy: Policy) -> bool:
+def undecided(finding: Finding, policy: Policy, asked: Sequence[str] = ()) -> bool:
     """Whether a finding leaves open what must not stay open.
 
     Evidence that nobody claimed may be absent unless policy requires it. Evidence that is named or carried and could not be
-    read, and evidence that was read and does not decide, leave the answer open.
+    read, and evidence that was read and does not decide, leave the answer open; a hint that decides nothing does so only where policy
+    requires it, or where it is `asked` for by name.
     """
     if finding.status is not Status.UNKNOWN or finding.hint:
         return False
-    return finding.absence is not Absence.ABSENT or finding.evidence in policy.require
+    hint = finding.absence is Absence.ABSENT or not finding.claim.weighs
+    return not hint or finding.evidence in (*policy.require, *asked)
 
 
-def decide(findings: Iterable[Finding], policy: Policy, *, partial: bool = False) -> Verdict:
+def decide(findings: Iterable[Finding], policy: Policy, *, partial: bool = False, asked: Sequence[str] = ()) -> Verdict:
     """The verdict on one model. Nothing looked at is `cannot determine`, never a pass.
 
-    `partial` is for a door that by design looks at a part only (the hook): it need not have answered anything.
+    `partial` is for a door that by design looks at a part only (the hook): it need not have answered anything. `asked` names evidence
+    that somebody asked for on the command line: what it leaves open is said by the verdict, as if policy required it.
     """
     everything = tuple(findings)
     if any(blocks(finding, policy) for finding in everything):
         return Verdict.INCONSISTENT
     telling = [finding for finding in everything if finding.rule != "checkpoint-readable" and not finding.hint]
     answered = any(finding.status in (Status.OK, Status.FOUND) for finding in telling)
-    if not (answered or partial) or any(undecided(finding, policy) for finding in everything):
+    if not (answered or partial) or any(undecided(finding, policy, asked) for finding in everything):
         return Verdict.CANNOT_DETERMINE
     return Verdict.CONSISTENT
 
@@ -80,7 +83,9 @@ def headline(verdict: Verdict, models: Sequence[ModelReport]) -> str:
 def _rules(models: Sequence[ModelReport], status: Status) -> list[str]:
     """The rules with findings of a status, the most severe ones first; what is waived or merely absent is not named."""
     findings = [finding for model in models for finding in model.findings if finding.status is status and not finding.waived]
-    telling = [finding for finding in findings if finding.absence is not Absence.ABSENT and not finding.hint] or findings
+    telling = [
+        finding for finding in findings if finding.absence is not Absence.ABSENT and not finding.hint and finding.claim.weighs
+    ] or findings
     return list(dict.fromkeys(finding.rule for finding in sorted(telling, key=lambda finding: -finding.claim.severity)))
 
 

@@ -40,6 +40,8 @@ class Outside(Protocol):
     @property
     def tree(self) -> Mapping[str, TreeEntry]: ...
     @property
+    def before_tree(self) -> Mapping[str, TreeEntry]: ...
+    @property
     def committed(self) -> float | None: ...
     @property
     def offline(self) -> bool: ...
@@ -70,6 +72,10 @@ class Outside(Protocol):
 
     def open(self, path: str) -> Blob:
         """A file of the head."""
+        ...
+
+    def open_before(self, path: str) -> Blob:
+        """A file of the merge base."""
         ...
 
     def read(self, path: str) -> bytes:
@@ -119,3 +125,7 @@ class World:
     def open(self, path: str) -> Blob:
         """A file of the head."""
         return open_entry(self.git, self.tree[path], self.worktree, objects=self.objects)
+
+    def open_before(self, path: str) -> Blob:
+        """A file of the merge base."""
+        return open_entry(self.git, self.before_tree[path], None, objects=self.objects)

@@ -63,6 +63,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "known_objects",
         "stated_identity",
         "stored_base",
+        "teachers",
     ),
     ("pipeline",),
     (

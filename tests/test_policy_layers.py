@@ -50,6 +50,13 @@ TIGHTER = {
     "allows less than built in": ("", "rules: {log-gap: {max-missing: 0.5%}}", "rules.log-gap.max-missing", "0.5%"),
     "asks for more": ("rules: {x: {minimum-share: 5%}}", "rules: {x: {minimum-share: 6%}}", "rules.x.minimum-share", "6%"),
     "requires more": ("require: [log]", "require: [weights, log]", "require", ["log", "weights"]),
+    "names more candidates": (
+        "behaviour: {references: ['hf:a/a']}",
+        "behaviour: {references: ['hf:b/b']}",
+        "behaviour.references",
+        ["hf:a/a", "hf:b/b"],
+    ),
+    "names controls": ("behaviour: {references: ['hf:a/a']}", "behaviour: {controls: ['hf:b/b']}", "behaviour.controls", ["hf:b/b"]),
     "names a registry": ("", "registry: a.sqlite", "registry", "a.sqlite"),
 }
 LOOSER = {
@@ -64,6 +71,12 @@ LOOSER = {
     "another level": ("alpha: 1.0e-9", "alpha: 1.0e-12", "alpha", 1e-9),
     "a level where none is written": ("", "alpha: 1.0e-3", "alpha", 1e-9),
     "controls": ("", "controls: [registry:a]", "controls", []),
+    "controls of a candidate": (
+        "behaviour: {controls: ['hf:a/a']}",
+        "behaviour: {controls: ['hf:b/b']}",
+        "behaviour",
+        {"references": [], "controls": ["hf:a/a"], "texts": []},
+    ),
     "another registry": ("registry: a.sqlite", "registry: b.sqlite", "registry", "a.sqlite"),
     "a locked key": ("organisation: {locked: [block]}", "block: {severity: low}", "block", {"severity": "high", "confidence": "medium"}),
     "a locked rule": ("organisation: {locked: [rules.log-gap]}", "rules: {log-gap: {severity: high}}", "rules", {}),

@@ -36,6 +36,7 @@ BROKEN = finding(unknown("the log is damaged"), absence=Absence.BROKEN, evidence
 CRASHED = finding(unknown("the rule crashed"), absence=Absence.BROKEN)
 UNDECIDED = finding(unknown("looked at, and does not decide"))
 INAPPLICABLE = finding(not_applicable("an adapter"), absence=Absence.INAPPLICABLE, evidence="log")
+HINT = finding(unknown("a hint that is not to be had", weighs=False), evidence="teacher")
 BLOCKING = finding(found())
 HINTED = finding(unknown("not by every measure"), rule="activations-across-architectures", hint=True)
 FITTING = finding(ok("by every measure"), rule="activations-across-architectures", hint=True)
@@ -49,6 +50,9 @@ CASES: dict[str, tuple[tuple[Finding, ...], Policy, Verdict]] = {
     "only-absent": ((READABLE, ABSENT), default(), OPEN),
     "only-inapplicable": ((READABLE, INAPPLICABLE), default(), OPEN),
     "absent-beside-fine": ((FINE, ABSENT), default(), YES),
+    "open-hint-beside-fine": ((FINE, HINT), default(), YES),
+    "open-hint-alone": ((READABLE, HINT), default(), OPEN),
+    "open-hint-required": ((FINE, HINT), policy("require: [teacher]"), OPEN),
     "absent-but-required": ((FINE, ABSENT), REQUIRING, OPEN),
     "other-evidence-required": ((FINE, ABSENT), policy("require: [weights]"), YES),
     "inapplicable-though-required": ((FINE, INAPPLICABLE), REQUIRING, YES),
@@ -69,6 +73,11 @@ CASES: dict[str, tuple[tuple[Finding, ...], Policy, Verdict]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_an_open_hint_that_was_asked_for_leaves_the_answer_open() -> None:
+    assert decide((FINE, HINT), default()) is YES
+    assert decide((FINE, HINT), default(), asked=("teacher",)) is OPEN
+
+
 def test_verdict(case: str) -> None:
     findings, rules, verdict = CASES[case]
     assert decide(findings, rules) is verdict

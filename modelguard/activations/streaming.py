@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from modelguard.activations.traces import MOST_UNITS, Half, Trace, content, stat
 from modelguard.checkpoints.base import Checkpoint
 from modelguard.checkpoints.dtypes import NUMPY, to_float32
 from modelguard.types.findings import Missing
+
+Floats = NDArray[np.float32]
 
 TILE_BYTES = 4 << 20
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
@@ -179,13 +181,33 @@ def run(
     return Missing(f"{checkpoint.ref}: the network ended before its layers did")
 
 
+def final_states(checkpoint: Checkpoint, architecture: Architecture, ids: NDArray[np.int64], advance: Advance) -> Floats | Missing:
+    """What a network hands its output head for windows of tokens `ids` (windows, tokens): (windows, tokens, width), after its last norm."""
+    import torch
+
+    names = align(architecture.needed(architecture.layers), checkpoint)
+    if isinstance(names, Missing):
+        return names
+    _map_large_arrays()
+    source = _Source(checkpoint, names, lambda _tensor: None, advance)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        with quiet(), torch.inference_mode():
+            network = _prepared(architecture, source, None, device)
+            states = network(input_ids=torch.from_numpy(ids).to(device), **_settings(architecture)).last_hidden_state
+    except REFUSALS as error:
+        return Missing(f"{checkpoint.ref}: the network could not be run ({type(error).__name__})")
+    made = _floats(states)
+    return made if np.isfinite(made).all() else Missing(f"{checkpoint.ref}: hidden states on the texts are not finite numbers")
+
+
 def _settings(architecture: Architecture) -> dict[str, bool]:
     """Decoders would keep keys and values of every layer."""
     asked = {"output_attentions": True} if architecture.family in TELLING else {}
     return asked | ({"use_cache": False} if getattr(architecture.config, "use_cache", False) else {})
 
 
-def _prepared(architecture: Architecture, source: _Source, recorder: _Recorder, device: Any) -> Any:
+def _prepared(architecture: Architecture, source: _Source, recorder: _Recorder | None, device: Any) -> Any:
     """The network with hooks that read weights, look on, and forget weights."""
     import torch
 
@@ -200,11 +222,16 @@ def _prepared(architecture: Architecture, source: _Source, recorder: _Recorder, 
             table = isinstance(module, torch.nn.Embedding)
             module.register_forward_pre_hook(_look_up(own["weight"], source, device) if table else _fill(own, source, device))
             module.register_forward_hook(_empty)
-    for layer in map(network.get_submodule, architecture.places):
+    if recorder is not None:
+        _look_on(map(network.get_submodule, architecture.places), recorder)
+    return network
+
+
+def _look_on(layers: Iterable[Any], recorder: _Recorder) -> None:
+    for layer in layers:
         for module in list(layer.modules())[1:]:
             module.register_forward_hook(recorder.inside)
         layer.register_forward_hook(recorder.behind)
-    return network
 
 
 def _fill(own: Mapping[str, str], source: _Source, device: Any) -> Callable[[Any, Any], None]:

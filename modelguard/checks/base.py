@@ -77,7 +77,11 @@ def _run_one(check: Check, evidence: Evidence, subject: str, policy: Policy) -> 
     claims = attempt(lambda: tuple(check.function(**arguments)), what=f"the rule {check.rule}")
     if isinstance(claims, Missing):
         return (_without(check.rule, subject, "", claims),)
-    return tuple(Finding(rule=check.rule, subject=subject, claim=claim, hint=check.hint) for claim in claims or (ok(check.title),))
+    asked = check.wants[0] if check.wants else ""  # what policy requires to have the answer of a rule that otherwise leaves it open
+    return tuple(
+        Finding(rule=check.rule, subject=subject, claim=claim, evidence="" if claim.weighs else asked, hint=check.hint)
+        for claim in claims or (ok(check.title),)
+    )
 
 
 def _without(rule: str, subject: str, name: str, missing: Missing) -> Finding:

@@ -16,6 +16,7 @@ from modelguard.types.findings import Claim, Level, Numbers, found, ok, unknown
 LIMITS = (
     "this shows unusually alike behaviour, not where it comes from: data that both models saw and the controls did not would look the same"
 )
+SETTLE = "two control models or more that were trained on the same kind of data and on no candidate's output, and text of that kind"
 
 
 def check(teacher: TeacherEvidence) -> Iterator[Claim]:
@@ -27,8 +28,7 @@ def check(teacher: TeacherEvidence) -> Iterator[Claim]:
 def _claim(likeness: Likeness, teacher: TeacherEvidence) -> Claim:
     numbers = _numbers(likeness, teacher)
     if likeness.open:
-        settle = "logs (--control) of two models or more that were trained on the same kind of data and on no candidate's output"
-        return unknown(f"{likeness.candidate}: {likeness.open}", numbers=numbers, settle=settle)
+        return unknown(f"{likeness.candidate}: {likeness.open}", numbers=numbers, settle=SETTLE, weighs=False)
     told = "; ".join(
         f"{one.name} {one.value:.3f} (99 % interval {one.low:.3f} to {one.high:.3f}; controls up to {max(one.controls):.3f})"
         for one in likeness.measures

@@ -12,12 +12,14 @@ from modelguard.activations.across_apart import compare_across_apart
 from modelguard.activations.apart import run_both_apart
 from modelguard.activations.extent import Extent
 from modelguard.attempt import attempt
+from modelguard.commands.behaviour import beside_controls, judged, section
 from modelguard.commands.inputs import colour, width
 from modelguard.commands.registry import by_sketch
 from modelguard.commands.stored_activations import held_by_registry
-from modelguard.errors import ExitCode
+from modelguard.errors import BadRequest, ExitCode
 from modelguard.exhibits import across as across_pictures
 from modelguard.exhibits import compared as pictures
+from modelguard.exhibits import likeness_bands
 from modelguard.exhibits import ran as pictures_of_run
 from modelguard.facts import facts
 from modelguard.fingerprint.compare import compare
@@ -25,6 +27,7 @@ from modelguard.progress import shown
 from modelguard.references import REGISTRY, Reach, open_reference
 from modelguard.render import html, json_v1, markdown_pages, terminal
 from modelguard.types.across import AcrossComparison
+from modelguard.types.evals import TeacherEvidence
 from modelguard.types.findings import Absence, Missing
 from modelguard.types.weights import ActivationComparison, Comparison, Undecided
 
@@ -51,6 +54,8 @@ def compare_two(options: argparse.Namespace) -> Result:
         controls, candidates = [one.checkpoint for one in beside], [open_reference(text, reach)[1] for text in options.candidate]
         compared = compare(left, right, depth=options.depth, controls=controls, candidates=candidates, advance=advance)
     if not options.activations:
+        if options.text:
+            raise BadRequest("--text belongs to --activations", advice="add --activations")
         return _compared(compared, options)
     with shown(quiet=options.quiet) as progress:
         extent = Extent(layers=options.layers, progress=progress)
@@ -58,7 +63,8 @@ def compare_two(options: argparse.Namespace) -> Result:
         ran = attempt(run, what="running both models on the probes")
         sides = Member(options.left, left_folder, left), Member(options.right, right_folder, right)
         across = attempt(lambda: compare_across_apart(*sides, lambda: beside, extent), what="comparing across architectures")
-    return _compared(compared, options, ran, across)
+        teacher = beside_controls(options, replace(reach, progress=progress), progress)
+    return _compared(compared, options, ran, across, teacher)
 
 
 def _compared(
@@ -66,20 +72,24 @@ def _compared(
     options: argparse.Namespace,
     ran: ActivationComparison | Missing | None = None,
     across: AcrossComparison | Missing | None = None,
+    teacher: TeacherEvidence | Missing | None = None,
 ) -> Result:
+    said = () if teacher is None else judged(teacher, options.left)
     if options.format == "json":
         told = {name: _told(what) for name, what in (("activations", ran), ("across", across)) if what is not None}
-        return ExitCode.CONSISTENT, json_v1.dumps(json_v1.compare_document(compared) | told)
+        judgement = {} if teacher is None else section(teacher, said)
+        return ExitCode.CONSISTENT, json_v1.dumps(json_v1.compare_document(compared) | told | judgement)
     behaviour = None if isinstance(ran, Missing) else ran
     whys = (Undecided(what=what, why=why) for what, why in (*_open(ran), *_notes(across)))
     compared = replace(compared, unknown=(*compared.unknown, *whys))
     beside = () if across is None or isinstance(across, Missing) else across_pictures(across)
+    beside += () if teacher is None or isinstance(teacher, Missing) else likeness_bands(teacher)
     if options.format == "html":
-        return ExitCode.CONSISTENT, html.compare_page(compared, (*pictures(compared, behaviour), *beside))
+        return ExitCode.CONSISTENT, html.compare_page(compared, (*pictures(compared, behaviour), *beside), said)
     if options.format == "markdown":
-        return ExitCode.CONSISTENT, markdown_pages.comparison(compared, (*pictures(compared, behaviour), *beside))
+        return ExitCode.CONSISTENT, markdown_pages.comparison(compared, (*pictures(compared, behaviour), *beside), said)
     drawn = () if behaviour is None else pictures_of_run(behaviour)
-    return ExitCode.CONSISTENT, terminal.comparison(compared, (*drawn, *beside), width=width(), colour=colour())
+    return ExitCode.CONSISTENT, terminal.comparison(compared, (*drawn, *beside), said, width=width(), colour=colour())
 
 
 def _told(what: ActivationComparison | AcrossComparison | Missing) -> dict[str, object]:

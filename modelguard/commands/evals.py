@@ -43,7 +43,7 @@ def check_evals(options: argparse.Namespace) -> tuple[int, str]:
     checks = tuple(check for check in select(rules) if set(check.wants) <= {"evals", "teacher"})
     subject = str(options.paths[0]) if len(options.paths) == 1 else f"{len(options.paths)} paths"
     outcome = pipeline.examine(evidence, subject, checks, rules)
-    verdict = decide(outcome, rules)
+    verdict = decide(outcome, rules, asked=("teacher",) if options.reference else ())
     if options.format == "json":
         known = None if isinstance(teacher, Missing) else teacher
         document = json_v1.evals_document(None if isinstance(logs, Missing) else logs, known, outcome, verdict)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from modelguard.policy.document import Block, Document, Layer, ModelEntry, RuleSettings, Waiver, level, percentage, read_layer
+from modelguard.policy.document import Behaviour, Block, Document, Layer, ModelEntry, RuleSettings, Waiver, level, percentage, read_layer
 from modelguard.policy.effective import BUILT_IN, Policy, digest
 from modelguard.policy.merging import combine
 
 __all__ = (
     "FILE_NAME",
+    "Behaviour",
     "Block",
     "Document",
     "Layer",

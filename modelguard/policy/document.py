@@ -53,6 +53,20 @@ class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     confidence: Annotated[Level_, key("Findings of this confidence or above block.", "minimum")] = "medium"
 
 
+class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose predictions a model's own are held against: candidate teachers, control models, and text of the domain.
+
+    Controls were trained on the same kind of data and on no candidate's output. A repository's could only raise the bar that its
+    organisation's set, so they count where the organisation names none.
+    """
+
+    references: Annotated[tuple[str, ...], key("Candidate teachers: hf:… or registry:name.", "union")] = ()
+    controls: Annotated[
+        tuple[str, ...], key("Models of the same domain that have nothing to do with them.", "organisation or repository")
+    ] = ()
+    texts: Annotated[tuple[str, ...], key("Held-out text of the base commit, by path.", "organisation or repository")] = ()
+
+
 class Waiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A finding that somebody answers for, until a date."""
 
@@ -80,6 +94,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     require: Annotated[tuple[str, ...], key("Evidence that may not be absent.", "union")] = ()
     alpha: Annotated[float, key("Level of the exact tests.", "organisation only")] = 1e-9
     controls: Annotated[tuple[str, ...], key("Models known to be independent.", "organisation only")] = ()
+    behaviour: Annotated[Behaviour, key("Whose predictions a model's own are held against.", "key by key")] = Behaviour()
     rules: Annotated[dict[str, RuleSettings], key("Settings of rules by rule id.", "key by key")] = {}
     block: Annotated[Block, key("What blocks.", "key by key")] = Block()
     registry: Annotated[str | None, key("Known models to look bases up in.", "organisation first")] = None
@@ -148,6 +163,10 @@ def _problems(document: Document) -> Iterator[tuple[Path, str, str]]:
         for name in ("reason", "owner"):
             if not getattr(waiver, name).strip():
                 yield ("waivers", index, name), "is empty", "a waiver says who answers for it, and why"
+    for name in ("references", "controls"):
+        for index, reference in enumerate(getattr(document.behaviour, name)):
+            if not reference.startswith(("hf:", "registry:")):
+                yield ("behaviour", name, index), f"{reference[:80]!a} names no model", "hf:organisation/name@revision, or registry:name"
     if document.organisation.unreachable not in UNREACHABLE:
         yield ("organisation", "unreachable"), "is not known", f"one of {', '.join(UNREACHABLE)}"
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 
-from modelguard.policy.document import Block, Document, Layer, RuleSettings, level, percentage
+from modelguard.policy.document import Behaviour, Block, Document, Layer, RuleSettings, level, percentage
 from modelguard.policy.effective import BUILT_IN, Policy, digest
 from modelguard.types.findings import Level
 
-WAYS = ("same", "maximum", "minimum", "union", "organisation first", "organisation only", "key by key")
+WAYS = ("same", "maximum", "minimum", "union", "organisation first", "organisation or repository", "organisation only", "key by key")
 SHARES = {"log-gap.max-missing": "1%"}  # shares that rules hold to where no policy names another
+PARTS: Mapping[str, type[msgspec.Struct]] = {"block": Block, "behaviour": Behaviour}  # keys that hold others
 Path = tuple[str, ...]
 
 
@@ -62,7 +63,7 @@ class _Merging:
             self._refuse(path, value, "the organisation locks this key")
         elif way in ("maximum", "minimum"):
             self._ordered(path, value, way)
-        elif way == "organisation only" or (way == "organisation first" and above is not None and not isinstance(value, list)):
+        elif way == "organisation only" or (above is not None and _first_alone(way, value)):
             self._refuse(
                 path, value, "it is the organisation's alone" if above is None else f"it is {_shown(above)} in {self._above.origin}"
             )
@@ -70,9 +71,9 @@ class _Merging:
             self._join(path, value)
 
     def _inside(self, path: Path, value: Mapping[str, Any]) -> None:
-        if path == ("block",):
+        if path[0] in PARTS:
             for key, inner in value.items():
-                self.take(Block, path, key, inner)
+                self.take(PARTS[path[0]], path, key, inner)
             return
         for rule, settings in value.items():
             for key, inner in settings.items():
@@ -132,6 +133,11 @@ class _Merging:
 
     def _refuse(self, path: Path, value: Any, why: str) -> None:
         self.refused.append(f"{self._below.origin} sets {'.'.join(path)} to {_shown(value)}: refused, {why}")
+
+
+def _first_alone(way: str, value: Any) -> bool:
+    """Whether what the organisation says stands alone: always, or where the values are no lists that can be joined."""
+    return way == "organisation or repository" or (way == "organisation first" and not isinstance(value, list))
 
 
 def _built_in(path: Path) -> Any:

@@ -61,9 +61,9 @@ class Store(Protocol):
     def close(self) -> None: ...
 
 
-def independent_references(store: Store) -> Iterator[str]:
-    """Where the weights of entries can be had that are marked independent: models that may serve as conformal controls."""
-    return (entry.reference for entry in store.entries() if entry.independent and entry.reference)
+def independent_entries(store: Store) -> Iterator[Entry]:
+    """Entries that are marked independent and whose weights can be had: models that may serve as controls."""
+    return (entry for entry in store.entries() if entry.independent and entry.reference)
 
 
 class Cursor(Protocol):

@@ -6,7 +6,7 @@ that even a hole in the escaping would load nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 
 from modelguard.render import svg
@@ -36,9 +36,9 @@ def log_page(outcome: Iterable[Finding], verdict: Verdict, exhibits: Iterable[Ex
     return _page(f"modelguard: {WORDS[verdict]}", _log(tuple(outcome), verdict, exhibits))
 
 
-def compare_page(comparison: Comparison, exhibits: Iterable[Exhibit]) -> str:
-    """Two checkpoints alone."""
-    return _page(f"modelguard: {comparison.relation.value}", _compared(comparison, exhibits))
+def compare_page(comparison: Comparison, exhibits: Iterable[Exhibit], findings: Sequence[Finding] = ()) -> str:
+    """Two checkpoints alone, and what rules say of the one in question."""
+    return _page(f"modelguard: {comparison.relation.value}", _compared(comparison, exhibits, findings))
 
 
 def _page(title: str, body: Iterable[str]) -> str:
@@ -81,11 +81,13 @@ def _log(outcome: tuple[Finding, ...], verdict: Verdict, exhibits: Iterable[Exhi
     yield f"<footer><p>{LIMITS}</p></footer>"
 
 
-def _compared(comparison: Comparison, exhibits: Iterable[Exhibit]) -> Iterator[str]:
+def _compared(comparison: Comparison, exhibits: Iterable[Exhibit], findings: Sequence[Finding]) -> Iterator[str]:
     yield f"<h1>modelguard: {html(comparison.relation.value)}</h1>"
     sides = (("left", comparison.left), ("right", comparison.right))
     yield _table(("side", "checkpoint", "parameters"), [(name, side.ref, f"{side.parameters:,}") for name, side in sides])
     yield from map(svg.picture, exhibits)
+    if findings:
+        yield _findings(findings)
     yield from _weights(comparison)
     yield f"<footer><p>{LIMITS}</p></footer>"
 

@@ -26,9 +26,9 @@ from modelguard.types.weights import Comparison
 ROWS = 400
 
 
-def comparison(compared: Comparison, exhibits: Sequence[Exhibit]) -> str:
-    """Two checkpoints alone."""
-    return _joined(_compared(compared, exhibits))
+def comparison(compared: Comparison, exhibits: Sequence[Exhibit], findings: Sequence[Finding] = ()) -> str:
+    """Two checkpoints alone, and what rules say of the one in question."""
+    return _joined(_compared(compared, exhibits, findings))
 
 
 def findings(outcome: Sequence[Finding], verdict: Verdict, exhibits: Sequence[Exhibit], *, what: str) -> str:
@@ -36,7 +36,7 @@ def findings(outcome: Sequence[Finding], verdict: Verdict, exhibits: Sequence[Ex
     return _joined(_judged(outcome, verdict, exhibits, what))
 
 
-def _compared(compared: Comparison, exhibits: Sequence[Exhibit]) -> Iterator[str]:
+def _compared(compared: Comparison, exhibits: Sequence[Exhibit], outcome: Sequence[Finding]) -> Iterator[str]:
     kinds = f" ({', '.join(compared.kinds)})" if compared.kinds else ""
     yield f"### modelguard: {prose(compared.relation.value + kinds)}\n"
     yield "| side | checkpoint | parameters |\n|---|---|---|"
@@ -44,6 +44,8 @@ def _compared(compared: Comparison, exhibits: Sequence[Exhibit]) -> Iterator[str
         yield f"| {name} | {code(side.ref, 200)} | {side.parameters:,} |"
     yield f"\nBasis: {compared.basis.value}, {compared.share_explained:.1%} of parameters explained.\n"
     yield from _drawn(exhibits)
+    if outcome:
+        yield from _answers(outcome)
     for detail in compared.details:
         yield f"- {prose(detail.kind)}: {prose(detail.text)}"
     yield from weights_lines(compared, ROWS)
@@ -66,10 +68,14 @@ def _judged(outcome: Sequence[Finding], verdict: Verdict, exhibits: Sequence[Exh
     yield ""
     yield from _drawn(exhibits)
     yield from open_lines([finding for finding in outcome if finding.status is Status.UNKNOWN], ROWS)
+    yield from _answers(outcome)
+    yield f"\n{LIMITS}"
+
+
+def _answers(outcome: Sequence[Finding]) -> Iterator[str]:
     yield "\n| rule | answer | evidence |\n|---|---|---|"
     for (status, cell), rules in answers_of(outcome)[:ROWS]:
         yield f"| {', '.join(rules)} | {MARKS[status]} | {cell} |"
-    yield f"\n{LIMITS}"
 
 
 def _drawn(exhibits: Sequence[Exhibit]) -> Iterator[str]:

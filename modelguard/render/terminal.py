@@ -55,8 +55,10 @@ def log(
     return out.getvalue()
 
 
-def comparison(comparison: Comparison, exhibits: Iterable[Exhibit] = (), *, width: int = 100, colour: bool = False) -> str:
-    """How two checkpoints stand to one another; `exhibits` are pictures beside that of the weights."""
+def comparison(
+    comparison: Comparison, exhibits: Iterable[Exhibit] = (), findings: Sequence[Finding] = (), *, width: int = 100, colour: bool = False
+) -> str:
+    """How two checkpoints stand to one another, and what rules say of the one in question; `exhibits` are pictures beside the weights'."""
     console, out = _console(width, colour)
     kinds = f" ({', '.join(comparison.kinds)})" if comparison.kinds else ""
     style = RELATION_COLOURS.get(comparison.relation.value, "yellow")
@@ -78,6 +80,8 @@ def comparison(comparison: Comparison, exhibits: Iterable[Exhibit] = (), *, widt
     for power in comparison.power:
         sign, colour_name = ("✓", "green") if power.detectable else ("-", "dim")
         console.print(Text(f"{sign} {power.transformation}: {power.how}", colour_name))
+    if findings:
+        console.print(_findings(findings))
     return out.getvalue()
 
 

@@ -120,3 +120,4 @@ class TeacherEvidence:
     declared: tuple[str, ...] | None = None  # the models that the card names; None where no card was read
     drop: float | None = None
     control_drop: float | None = None
+    notes: tuple[str, ...] = ()  # models that were left out, and why

@@ -63,6 +63,7 @@ class Claim:
     """One thing that a rule says. `numbers` justify it; `settle` says what would decide it.
 
     `discreet` is the same text without the name of a model that nobody declared, for places that everybody reads ("" where there is none).
+    `weighs` is false for an open answer that leaves the verdict alone unless its evidence is required: a hint that could not be had.
     """
 
     status: Status
@@ -74,6 +75,7 @@ class Claim:
     why: str = ""
     settle: str = ""
     discreet: str = ""
+    weighs: bool = True
 
 
 def found(text: str, *, severity: Level, confidence: Level, numbers: Numbers, where: str = "", settle: str = "") -> Claim:
@@ -86,9 +88,9 @@ def ok(text: str, *, numbers: Numbers | None = None, where: str = "") -> Claim:
     return Claim(status=Status.OK, text=text, numbers=numbers or {}, where=where)
 
 
-def unknown(why: str, *, numbers: Numbers | None = None, where: str = "", settle: str = "") -> Claim:
+def unknown(why: str, *, numbers: Numbers | None = None, where: str = "", settle: str = "", weighs: bool = True) -> Claim:
     """The evidence was looked at and does not decide."""
-    return Claim(status=Status.UNKNOWN, text=why, why=why, numbers=numbers or {}, where=where, settle=settle)
+    return Claim(status=Status.UNKNOWN, text=why, why=why, numbers=numbers or {}, where=where, settle=settle, weighs=weighs)
 
 
 def not_applicable(why: str) -> Claim:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from modelguard.errors import BadRequest, CannotFetch, ModelguardError
-from modelguard.registry.base import PAGE, Store, independent_references
+from modelguard.registry.base import PAGE, Store, independent_entries
 from modelguard.registry.opening import open_registry
 from tests.registry.entries import activations, entry
 from tests.registry.postgres import server
@@ -119,7 +119,7 @@ def test_an_entry_is_removed(store: Store) -> None:
 
 def test_references_of_independent_entries(store: Store) -> None:
     store.add([entry("a", 1, independent=True, reference="hf:o/a"), entry("b", 2, reference="hf:o/b"), entry("c", 3, independent=True)])
-    assert list(independent_references(store)) == ["hf:o/a"]
+    assert [entry.reference for entry in independent_entries(store)] == ["hf:o/a"]
 
 
 def test_readers_while_somebody_writes(address: str, store: Store) -> None:
