@@ -47,7 +47,6 @@ CASES: dict[str, tuple[tuple[Finding, ...], Policy, Verdict]] = {
     "only-inapplicable": ((READABLE, INAPPLICABLE), default(), OPEN),
     "absent-beside-fine": ((FINE, ABSENT), default(), YES),
     "open-hint-beside-fine": ((FINE, HINT), default(), YES),
-    "open-hint-alone": ((READABLE, HINT), default(), OPEN),
     "open-hint-required": ((FINE, HINT), policy("require: [teacher]"), OPEN),
     "absent-but-required": ((FINE, ABSENT), REQUIRING, OPEN),
     "other-evidence-required": ((FINE, ABSENT), policy("require: [weights]"), YES),
@@ -69,11 +68,6 @@ CASES: dict[str, tuple[tuple[Finding, ...], Policy, Verdict]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_open_hint_that_was_asked_for_leaves_the_answer_open() -> None:
-    assert decide((FINE, HINT), default()) is YES
-    assert decide((FINE, HINT), default(), asked=("teacher",)) is OPEN
-
-
 def test_verdict(case: str) -> None:
     findings, rules, verdict = CASES[case]
     assert decide(findings, rules) is verdict
@@ -179,3 +173,8 @@ def test_a_waiver_with_a_fingerprint_covers_that_finding_only() -> None:
     told = Finding(rule="log-gap", subject="m", claim=claim)
     assert waived(told.fingerprint)
     assert not waived("f-" + "0" * 16)
+
+
+def test_an_open_hint_that_was_asked_for_leaves_the_answer_open() -> None:
+    assert decide((FINE, HINT), default()) is YES
+    assert decide((FINE, HINT), default(), asked=("teacher",)) is OPEN

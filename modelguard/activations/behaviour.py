@@ -113,7 +113,7 @@ class Beyond:
             mean = np.mean([one.kept for one in others], axis=0)
             top = np.argpartition(-mean, min(TOP, mean.shape[1]) - 1, axis=1)[:, :TOP]
             known = np.stack([_centred(one, top).ravel() for one in others])  # (others, positions * TOP)
-            self._prepared[key] = top, known, np.linalg.pinv(known @ known.T, hermitian=True)
+            self._prepared[key] = top, known, np.asarray(np.linalg.pinv(known @ known.T, hermitian=True), dtype=np.float64)
             self._alive.append(others)
         return self._prepared[key]
 
