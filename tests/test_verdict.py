@@ -51,7 +51,6 @@ CASES: dict[str, tuple[tuple[Finding, ...], Policy, Verdict]] = {
     "only-inapplicable": ((READABLE, INAPPLICABLE), default(), OPEN),
     "absent-beside-fine": ((FINE, ABSENT), default(), YES),
     "open-hint-beside-fine": ((FINE, HINT), default(), YES),
-    "open-hint-alone": ((READABLE, HINT), default(), OPEN),
     "open-hint-required": ((FINE, HINT), policy("require: [teacher]"), OPEN),
     "absent-but-required": ((FINE, ABSENT), REQUIRING, OPEN),
     "other-evidence-required": ((FINE, ABSENT), policy("require: [weights]"), YES),
@@ -73,11 +72,6 @@ CASES: dict[str, tuple[tuple[Finding, ...], Policy, Verdict]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_open_hint_that_was_asked_for_leaves_the_answer_open() -> None:
-    assert decide((FINE, HINT), default()) is YES
-    assert decide((FINE, HINT), default(), asked=("teacher",)) is OPEN
-
-
 def test_verdict(case: str) -> None:
     findings, rules, verdict = CASES[case]
     assert decide(findings, rules) is verdict
@@ -189,3 +183,8 @@ def test_a_hint_is_no_answer() -> None:
     assert decide((READABLE, FITTING), default()) is OPEN
     assert decide((READABLE, FINE, FITTING), default()) is YES
     assert "(log-gap)" in headline(OPEN, (report(HINTED, UNDECIDED),))
+
+
+def test_an_open_hint_that_was_asked_for_leaves_the_answer_open() -> None:
+    assert decide((FINE, HINT), default()) is YES
+    assert decide((FINE, HINT), default(), asked=("teacher",)) is OPEN
