@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.behaviour import CROSSED, PYTHON, SHIFTED, student
-from benchmarks.zoo import tuning
+from benchmarks.zoo import students, tuning
 from benchmarks.zoo.families import FAMILIES, LLAMA, OTHER_TOKENS, tokenizer_of
-from benchmarks.zoo.population import BERT, GPT2, OTHER_TOKENISED
+from benchmarks.zoo.population import BERT, GPT2, LLAMAS, OTHER_TOKENISED
 from benchmarks.zoo.text import FILES, PAIRS, SIZES, WORDS, _token
 from benchmarks.zoo.training import Recipe, Tensors, trained
 from modelguard.activations.band import standings
@@ -37,6 +36,8 @@ from modelguard.checkpoints.safetensors import open_safetensors
 from modelguard.types.across import Standing
 
 TEXTS, CHARACTERS, LENGTH = 40, 170, 30  # texts, and tokens of each that are read
+PYTHON = tuple(recipe for recipe in LLAMAS if recipe.data != "chain")
+SHIFTED, CROSSED = PYTHON[:5], PYTHON[9:13]  # teachers of students of another domain, and of another architecture
 MOST = 200  # contrasts: the more, the longer the table takes
 CANDIDATES, CONTROLS = 3, 5
 SHOWN = ("suspects", "pairs", "first by CKA", "first by neighbours", "first by both", "mean CKA", "highest control, mean")
@@ -107,11 +108,11 @@ def reduced(family: str, tensors: Tensors, tokenizers: tuple[str, ...]) -> Grams
 def suspects() -> Iterator[Suspect]:
     """Every model of the table."""
     for teacher in (*CROSSED, *PYTHON[:4]):
-        yield Suspect("student of another architecture", "gpt2", student(teacher, "gpt2", "other"), teacher, GPT2)
+        yield Suspect("student of another architecture", "gpt2", students.student(teacher, "gpt2", "other"), teacher, GPT2)
     for teacher in PYTHON[:6]:
         yield Suspect("student, data of the domain", LLAMA, tuning.student(teacher), teacher, PYTHON)
     for teacher in SHIFTED[:4]:
-        yield Suspect("student, data of another domain", LLAMA, student(teacher, LLAMA, "chain"), teacher, PYTHON)
+        yield Suspect("student, data of another domain", LLAMA, students.student(teacher, LLAMA, "chain"), teacher, PYTHON)
     for base in PYTHON[:4]:
         yield Suspect("fine-tune", LLAMA, tuning.fine_tuned(base), base, PYTHON)
     for recipe in GPT2:

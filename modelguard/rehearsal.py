@@ -42,7 +42,9 @@ def rehearse(request: AuditRequest, today: Layer | None, proposed: Layer) -> tup
         world = world_of(git, empty, head, request)
         benches = tuple(_bench(git, head, world, replace(request, organisation=layer)) for layer in (today, proposed))
         files = git.changed(empty, head)
-        models = group(files, world.tree, world.before_tree, lambda entry: first_bytes(git, entry, request.repo, SNIFFED, world.objects))
+        models = group(
+            files, world.tree, world.before_tree, lambda entry: first_bytes(git, entry, request.worktree, SNIFFED, world.objects)
+        )
         return tuple(_tried(model, *benches) for model in models)
     finally:
         git.close()
@@ -51,7 +53,8 @@ def rehearse(request: AuditRequest, today: Layer | None, proposed: Layer) -> tup
 def grounds(model: ModelChange, policy: Policy, world: World) -> tuple[object, ...]:
     """What of a policy decides which evidence is collected on a model: policies that agree in it judge the same evidence."""
     named = tuple(entry.base for entry in policy.document.models)  # whom a token goes to
-    return policy.base_of(model.entry), named, policy.alpha, policy.document.controls, world.registry
+    document = policy.document
+    return policy.base_of(model.entry), named, policy.alpha, document.controls, document.behaviour, document.require, world.registry
 
 
 def _bench(git: Git, head: str, world: World, request: AuditRequest) -> _Bench:

@@ -13,7 +13,6 @@ from modelguard.attempt import attempt
 from modelguard.blobs.base import Stated, Stating, read_small
 from modelguard.checkpoints.sharded import MAX_INDEX_BYTES, SUFFIX, shard_names
 from modelguard.errors import Malformed
-from modelguard.known_models import digests_of
 from modelguard.known_objects import Places
 from modelguard.types.changes import Declaration, ModelChange, ModelKind
 from modelguard.types.findings import Missing
@@ -56,6 +55,8 @@ def _found(change: ModelChange, declaration: Declaration, places: Places, world:
     registry = world.registry
     if registry is None or not declaration.bases:
         return None
+    from modelguard.known_models import digests_of
+
     known = attempt(lambda: digests_of(registry, declaration.bases), what="reading the registry")
     return None if isinstance(known, Missing) else by_digest(ours, change.entry, known)
 

@@ -34,17 +34,21 @@ ADVICE = (
 
 def teacher_of(
     place: tuple[str, Folder],
-    opened: Checkpoint | Missing,
+    open_suspect: Callable[[], Checkpoint | Missing],
     declaration: Declaration | Missing,
     world: Outside,
     wanted: Behaviour,
     opener: Open,
 ) -> TeacherEvidence | Missing:
-    """The teacher evidence on the checkpoint `opened`, of that name and folder. What is not run is absent, never held against it."""
+    """The teacher evidence on a checkpoint of that name and folder, opened where candidates are named.
+
+    What is not run is absent, never held against it.
+    """
     if not wanted.references:
         return Missing("no candidate teachers are named", advice=ADVICE, kind=Absence.INAPPLICABLE)
     if world.headers_only or world.activations == "off":
         return Missing("activations are switched off", kind=Absence.INAPPLICABLE)
+    opened = open_suspect()
     if isinstance(opened, Missing):
         return opened
     suspect = Model(name=place[0], folder=place[1], checkpoint=opened)

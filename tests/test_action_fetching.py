@@ -202,3 +202,49 @@ def test_the_second_stage_of_a_commit_that_no_pull_request_stands_at_says_so(job
     assert "stand at" in error.data
     assert job.run(github_token="") == ExitCode.BAD_REQUEST
     assert not job.github.comments(7)
+
+
+def test_the_second_stage_writes_the_check_on_the_forks_commit(job: Remote) -> None:
+    head = job.change({"models/m.safetensors": weights(1)}, fork=True)
+    second_stage(job, head)
+    job.environ |= {"GITHUB_RUN_ID": "42"}
+    code = job.run()
+    (made,) = job.github.checks
+    told = {key: made.body[key] for key in ("name", "head_sha", "status", "conclusion", "external_id", "details_url")}
+    assert told == {
+        "name": "modelguard verdict",
+        "head_sha": head,
+        "status": "completed",
+        "conclusion": "failure" if code else "success",
+        "external_id": "default",
+        "details_url": "https://github.example/org/models/actions/runs/42",
+    }
+    assert str(made.output["summary"]).startswith("### ")
+    assert head[:12] in str(made.output["summary"])
+    assert len(job.github.comments(7)) == 1  # and the comment as before
+    assert len(job.github.requests) <= MAX_CALLS
+
+
+def test_a_change_without_models_is_a_pass_that_says_so(job: Remote) -> None:
+    second_stage(job, job.change({"src/main.py": b"pass\n"}, fork=True))
+    assert job.run() == 0
+    (made,) = job.github.checks
+    assert made.body["conclusion"] == "success"
+    assert "no model files changed" in str(made.output["title"])
+    assert not job.github.comments(7)
+
+
+def test_a_run_without_a_report_does_not_leave_an_earlier_check_standing(job: Remote) -> None:
+    second_stage(job, job.change({"src/main.py": b"pass\n"}, fork=True))
+    assert job.run() == 0
+    job.github.refuse("GET", 404, path="acme")
+    assert job.run(policy="acme/.github//policy.yml@main") == 2
+    assert job.run(models="nothing/**") == 3
+    assert [made.body["conclusion"] for made in job.github.checks] == ["success", "failure", "failure"]
+    assert "acme/.github//policy.yml@main could not be read" in str(job.github.checks[1].output["title"])
+    assert "policy-token" in str(job.github.checks[1].output["summary"])
+    assert "names no file of this repository" in str(job.github.checks[2].output["summary"])
+    job.environ["GITHUB_EVENT_NAME"] = "workflow_dispatch"
+    job.event({"inputs": {"base": "1" * 40, "head": "2" * 40}})
+    assert job.run(check="off") == 3
+    assert len(job.github.checks) == 3

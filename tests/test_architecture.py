@@ -61,6 +61,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "confined_world",
         "evidence_apart",
         "known_objects",
+        "sides",
         "stated_identity",
         "stored_base",
         "teachers",

@@ -19,7 +19,7 @@ from modelguard.step import Step
 from modelguard.types.findings import Verdict
 from tests.servers import runner
 from tests.servers.github import Answer, Fault, GitHubServer
-from tests.test_action import FINE, HIGH, LOW, OPEN, TOKEN, WAIVED, Job, commit, finding, report, second_stage, weights
+from tests.test_action import FINE, HIGH, LOW, OPEN, TOKEN, WAIVED, Job, commit, finding, report, weights
 from tests.test_github_faults import BURST, HOURLY, NO, answer
 
 HEAD = "a" * 40
@@ -84,27 +84,6 @@ def test_a_job_that_tells_the_verdict_by_itself_needs_no_second_check(event: str
     assert not verdict_check.wanted("off", replace(doing, event="workflow_run"), fail_on)
 
 
-def test_the_second_stage_writes_the_check_on_the_forks_commit(job: Job, github: GitHubServer) -> None:
-    head = job.change({"models/m.safetensors": weights(1)}, fork=True)
-    second_stage(job, head)
-    job.environ |= JOB
-    code = job.run()
-    (made,) = github.checks
-    told = {key: made.body[key] for key in ("name", "head_sha", "status", "conclusion", "external_id", "details_url")}
-    assert told == {
-        "name": "modelguard verdict",
-        "head_sha": head,
-        "status": "completed",
-        "conclusion": "failure" if code else "success",
-        "external_id": "default",
-        "details_url": "https://github.example/org/models/actions/runs/42",
-    }
-    assert str(made.output["summary"]).startswith("### ")
-    assert head[:12] in str(made.output["summary"])
-    assert len(github.comments(7)) == 1  # and the comment as before
-    assert len(github.requests) <= MAX_CALLS
-
-
 def test_what_is_let_through_without_a_pass_is_neutral(job: Job, github: GitHubServer) -> None:
     job.change({"models/m.safetensors": weights(1)})
     assert job.run() == 2
@@ -113,31 +92,6 @@ def test_what_is_let_through_without_a_pass_is_neutral(job: Job, github: GitHubS
     (made,) = github.checks
     assert (made.body["conclusion"], made.body["name"], made.notes) == ("neutral", "modelguard verdict (chat)", [])
     assert str(made.output["title"]).startswith("cannot determine: ")
-
-
-def test_a_change_without_models_is_a_pass_that_says_so(job: Job, github: GitHubServer) -> None:
-    second_stage(job, job.change({"src/main.py": b"pass\n"}, fork=True))
-    assert job.run() == 0
-    (made,) = github.checks
-    assert made.body["conclusion"] == "success"
-    assert "no model files changed" in str(made.output["title"])
-    assert not github.comments(7)
-
-
-def test_a_run_without_a_report_does_not_leave_an_earlier_check_standing(job: Job, github: GitHubServer) -> None:
-    second_stage(job, job.change({"src/main.py": b"pass\n"}, fork=True))
-    assert job.run() == 0
-    github.refuse("GET", 404, path="acme")
-    assert job.run(policy="acme/.github//policy.yml@main") == 2
-    assert job.run(models="nothing/**") == 3
-    assert [made.body["conclusion"] for made in github.checks] == ["success", "failure", "failure"]
-    assert "acme/.github//policy.yml@main could not be read" in str(github.checks[1].output["title"])
-    assert "policy-token" in str(github.checks[1].output["summary"])
-    assert "names no file of this repository" in str(github.checks[2].output["summary"])
-    job.environ["GITHUB_EVENT_NAME"] = "workflow_dispatch"
-    job.event({"inputs": {"base": "1" * 40, "head": "2" * 40}})
-    assert job.run(check="off") == 3
-    assert len(github.checks) == 3
 
 
 def test_a_queue_has_a_check_too_where_it_is_wanted(job: Job, github: GitHubServer) -> None:

@@ -97,11 +97,11 @@ def test_evidence_that_a_policy_asks_for_anew_is_collected_anew(
 def test_all_that_collecting_asks_of_a_policy_is_held_against_the_other_policy() -> None:
     """Evidence is shared only where the policies agree in what `rehearsal.grounds` names: collecting must ask for nothing else."""
     asked = set()
-    for module in ("evidence", "declared_bases"):
+    for module in ("evidence", "sides", "declared_bases"):
         for node in ast.walk(ast.parse((ROOT / f"modelguard/{module}.py").read_text())):
             if isinstance(node, ast.Attribute) and re.fullmatch(r"(self\._)?policy(\.document)?", ast.unparse(node.value)):
                 asked.add(node.attr)
-    assert asked == {"base_of", "names", "alpha", "document", "controls"}
+    assert asked == {"base_of", "names", "alpha", "document", "controls", "behaviour", "require"}
 
 
 def test_the_table_names_what_moves_and_counts_the_rest(run: Run, clones: Path, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from math import isfinite
 from modelguard.types.findings import Finding, Verdict
 from modelguard.types.weights import ActivationComparison, Comparison
 
+LARGEST = 1e9  # values beyond it are drawn by nothing
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strip:
@@ -89,7 +91,7 @@ class Matrix:
     @property
     def darkest(self) -> float:
         """The top, or 1 where it is no number that anything could be drawn against."""
-        return self.top if isfinite(self.top) and self.top > 1e-9 else 1.0
+        return self.top if 1e-9 < self.top < LARGEST else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,11 +99,10 @@ def crowded(folder: Path) -> Path:
     ("limits", "words"),
     [
         (replace(FOR_AUDITS, memory=96 << 20), "needs more memory than there is for it"),
-        (replace(FOR_AUDITS, cpu=1), "used up its 1 s of processor time"),
         (replace(FOR_AUDITS, wall=0.5), "stopped after 0 s"),
         (replace(FOR_AUDITS, served=1 << 20), "more bytes were asked for than any audit needs"),
     ],
-    ids=["memory", "processor", "wall", "bytes"],
+    ids=["memory", "wall", "bytes"],
 )
 def test_a_file_that_eats_too_much_is_one_line_and_never_a_pass(place: Place, limits: Limits, words: str) -> None:
     head = place.pull_request({"m/model.safetensors": crowded(place.folder), "m/README.md": "# A model\n"})
