@@ -13,7 +13,7 @@ from modelguard.facts import facts
 from modelguard.logs.base import assemble
 from modelguard.logs.continuity import checkpoint_step
 from modelguard.policy import Policy
-from modelguard.sides import Sides
+from modelguard.sides import HEADERS_ONLY, Sides
 from modelguard.types.across import AcrossComparison
 from modelguard.types.changes import Declaration, ModelChange, ModelKind
 from modelguard.types.displacement import Displacement
@@ -90,6 +90,8 @@ class _Collector(Sides):
         if self.change.kind is ModelKind.ADAPTER:
             why = "on its declared base an adapter behaves mostly as the base does, whichever it was trained on"
             return Missing(why, kind=Absence.INAPPLICABLE)
+        if self._world.headers_only:
+            return HEADERS_ONLY
         if self._world.activations == "off":
             return Missing("activations are switched off", kind=Absence.INAPPLICABLE)
         if self._unread is not None and self._world.activations == "auto":
@@ -116,6 +118,8 @@ class _Collector(Sides):
 
     @cached_property
     def across(self) -> AcrossComparison | Missing:
+        if self._world.headers_only:
+            return HEADERS_ONLY
         if self._unread is not None and self._world.activations == "auto":
             return self._unread
         from modelguard.across_evidence import across_of
@@ -135,7 +139,7 @@ class _Collector(Sides):
     @cached_property
     def optimizer_state(self) -> OptimizerState | Missing:
         if self._world.headers_only:
-            return Missing("only headers, papers and logs are read here", kind=Absence.INAPPLICABLE)
+            return HEADERS_ONLY
         return optimizer_state_beside(self._world.folder(self._directory), self._directory)
 
     @cached_property
@@ -197,6 +201,8 @@ class _Collector(Sides):
 
     @cached_property
     def teacher(self) -> TeacherEvidence | Missing:
+        if self._world.headers_only:
+            return HEADERS_ONLY
         from modelguard.teachers import teacher_of
 
         place = (self.change.subject, self._world.folder(self._directory))

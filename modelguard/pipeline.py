@@ -17,7 +17,6 @@ from modelguard.checks.base import Check, needs, run, select
 from modelguard.confinement.limits import Limits
 from modelguard.errors import BadRequest
 from modelguard.evidence import collect
-from modelguard.evidence_apart import collect_apart
 from modelguard.exhibits import exhibits
 from modelguard.git import REGULAR_MODES, Git
 from modelguard.policy import Layer, Policy
@@ -169,9 +168,20 @@ def registry_of(git: Git, base: str, request: AuditRequest, rules: Policy) -> Pl
     return Place(address=address, git=git, tree=git.tree(base), worktree=request.worktree)
 
 
+def _collected(
+    model: ModelChange, wanted: frozenset[str], world: World, rules: Policy, limits: Limits | None
+) -> tuple[Evidence, tuple[str, ...]]:
+    """The evidence on one model, and what held the process that collected it, where that is another one."""
+    if limits is None:
+        return collect(model, wanted, world, rules), ()
+    from modelguard.evidence_apart import collect_apart  # which the hook, who waits for no library, never needs
+
+    return collect_apart(model, wanted, world, rules, limits)
+
+
 def _audit_model(model: ModelChange, checks: tuple[Check, ...], world: World, rules: Policy, request: AuditRequest) -> ModelReport:
     wanted, limits = needs(checks) | {"declaration", "previous"}, request.confined
-    evidence, walls = (collect(model, wanted, world, rules), ()) if limits is None else collect_apart(model, wanted, world, rules, limits)
+    evidence, walls = _collected(model, wanted, world, rules, limits)
     declared = () if isinstance(evidence.declaration, Missing) else evidence.declaration.bases
     weights = None if isinstance(evidence.weights, Missing) else evidence.weights
     return ModelReport(

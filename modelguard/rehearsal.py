@@ -12,6 +12,7 @@ from modelguard.evidence import collect
 from modelguard.git import Git
 from modelguard.pipeline import SNIFFED, AuditRequest, examine, read_policy, registry_of, world_of
 from modelguard.policy import Layer, Policy
+from modelguard.sides import READING
 from modelguard.types.changes import ModelChange
 from modelguard.types.findings import Finding, Status
 from modelguard.types.sweep import RuleMove, TriedModel
@@ -54,7 +55,15 @@ def grounds(model: ModelChange, policy: Policy, world: World) -> tuple[object, .
     """What of a policy decides which evidence is collected on a model: policies that agree in it judge the same evidence."""
     named = tuple(entry.base for entry in policy.document.models)  # whom a token goes to
     document = policy.document
-    return policy.base_of(model.entry), named, policy.alpha, document.controls, document.behaviour, document.require, world.registry
+    return (
+        policy.base_of(model.entry),
+        named,
+        policy.alpha,
+        document.controls,
+        document.behaviour,
+        READING & set(document.require),
+        world.registry,
+    )
 
 
 def _bench(git: Git, head: str, world: World, request: AuditRequest) -> _Bench:

@@ -21,6 +21,7 @@ from modelguard.types.weights import Comparison
 from modelguard.world import Outside
 
 MAX_BASES_COMPARED = 4
+HEADERS_ONLY = Missing("only headers, papers and logs are read here", kind=Absence.INAPPLICABLE)  # in the hook
 READING = {"checkpoint", "kinship", "activations"}  # evidence that only the weights themselves give
 
 
@@ -58,7 +59,7 @@ class Sides:
         """Where the declared bases are; nothing of them is fetched yet."""
         declaration = self.declaration
         if self._world.headers_only:
-            return Missing("only headers, papers and logs are read here", kind=Absence.INAPPLICABLE)
+            return HEADERS_ONLY
         if isinstance(declaration, Missing):
             return declaration
         if not declaration.bases:
