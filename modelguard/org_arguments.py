@@ -79,7 +79,6 @@ def _rulesets(operations: argparse._SubParsersAction[Parser]) -> None:
     command.add_argument("--path", default=".github/workflows/modelguard.yml", metavar="PATH", help="the workflow's path in it")
     command.add_argument("--ref", default="refs/heads/main", metavar="REF", help="the ref that the workflow is taken from")
     command.add_argument("--uses", default=ACTION, metavar="ACTION", help=f"the Action, best by commit (default: {ACTION})")
-    command.add_argument("--checkout", metavar="ACTION", help="the Action that checks out (default: actions/checkout v6.0.2, by commit)")
     command.add_argument("--policy", metavar="PLACE", help="the organisation's policy, as org/repo//path@ref")
     help_text = "evaluate shows what would be stopped, active stops it (default: evaluate)"
     command.add_argument("--enforcement", choices=("evaluate", "active"), default="evaluate", help=help_text)

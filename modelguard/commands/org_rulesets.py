@@ -9,7 +9,6 @@ from modelguard.errors import BadRequest
 from modelguard.github_files import file_place
 
 NAME = "modelguard"  # of the job: a required check is found by it, so it never changes
-CHECKOUT = "actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd"  # v6.0.2
 USES = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+)?@[\w.-]+", re.ASCII)
 WORKFLOW = """\
 # Required by the organisation's ruleset: it runs from this repository whatever a pull request does to its own workflows.
@@ -28,23 +27,17 @@ jobs:
       contents: read  # for the commits under audit
       pull-requests: write  # for the review comment
     steps:
-      - uses: {checkout}
-        with:
-          fetch-depth: 0
-          lfs: true
-          persist-credentials: false
-      - uses: {uses}
+      - uses: {uses}  # it fetches the commits itself, as data: nothing is checked out
         with:
           github-token: ${{{{ github.token }}}}
 """
 
 
-def workflow(uses: str, policy: str | None, checkout: str) -> str:
+def workflow(uses: str, policy: str | None) -> str:
     """The required workflow, as text to commit."""
-    for action in (uses, checkout):
-        if USES.fullmatch(action) is None:
-            raise BadRequest(f"{action[:120]!a} names no Action", advice="write owner/repository@ref")
-    text = WORKFLOW.format(name=NAME, uses=uses, checkout=checkout)
+    if USES.fullmatch(uses) is None:
+        raise BadRequest(f"{uses[:120]!a} names no Action", advice="write owner/repository@ref")
+    text = WORKFLOW.format(name=NAME, uses=uses)
     return text if policy is None else f"{text}          policy: {file_place(policy)}\n"
 
 
