@@ -120,6 +120,8 @@ class _Collector(Sides):
     def across(self) -> AcrossComparison | Missing:
         if self._world.headers_only:
             return HEADERS_ONLY
+        if not self._policy.document.controls:
+            return Missing("policy names no control models", advice="controls: in the policy", kind=Absence.INAPPLICABLE)
         if self._unread is not None and self._world.activations == "auto":
             return self._unread
         from modelguard.across_evidence import across_of

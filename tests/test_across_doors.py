@@ -67,14 +67,13 @@ def test_a_derivative_is_closer_than_the_controls_of_policy(
     assert [picture["kind"] for picture in drawn] == ["band", "band", "matrix"]
 
 
-def test_without_controls_the_question_stays_open_and_decides_nothing(
+def test_without_controls_the_question_is_not_asked_and_decides_nothing(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, document = audited(models, "derived", "", tmp_path / "plain", monkeypatch, capsys)
     (finding,) = ours(document)
-    assert finding["status"] == "unknown"
-    assert "alike whoever made them" in finding["why"]
-    assert "controls" in finding["settle"]
+    assert finding["status"] == "not-applicable"
+    assert "names no control models" in finding["text"]
     disabled = f"rules: {{{RULE}: {{enabled: false}}}}\n"
     same, without = audited(models, "derived", disabled, tmp_path / "disabled", monkeypatch, capsys)
     assert not ours(without)

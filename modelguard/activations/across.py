@@ -39,7 +39,7 @@ NO_CONTROLS = (
     "networks of language are alike whoever made them, so without at least two control models that are known to be independent a "
     "likeness across architectures or tokenizers says nothing"
 )
-ADVICE = "name five models of the same kind that are known to be independent: --control, or `controls` in the policy"
+ADVICE = "name five models of the same kind that are known to be independent: --control, or controls in the policy"
 ALIKE = "one architecture and one tokenizer: the exact tests of activations speak"
 FOREIGN = "no control has the model's own architecture: they may be less like the other network for that reason alone"
 

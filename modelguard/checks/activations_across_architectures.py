@@ -16,7 +16,7 @@ from modelguard.types.findings import Claim, Numbers, ok, unknown
 
 HINT = True  # its answers support others and settle nothing
 SETTLE = "the comparison of the weights with a base of the same architecture, or the log of the training that made the model"
-MORE = f"{ENOUGH} or more control models of the same kind (`controls` in the policy): with fewer, chance alone often gives a first rank"
+MORE = f"{ENOUGH} or more control models of the same kind (controls in the policy): with fewer, chance alone often gives a first rank"
 
 
 def check(across: AcrossComparison) -> Iterator[Claim]:

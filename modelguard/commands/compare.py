@@ -62,7 +62,9 @@ def compare_two(options: argparse.Namespace) -> Result:
         run = partial(run_both_apart, left, left_folder, right_folder, right, extent)
         ran = attempt(run, what="running both models on the probes")
         sides = Member(options.left, left_folder, left), Member(options.right, right_folder, right)
-        across = attempt(lambda: compare_across_apart(*sides, lambda: beside, extent), what="comparing across architectures")
+        across = None
+        if beside or isinstance(ran, Missing):  # of one architecture and alone, nobody asks for a rank
+            across = attempt(lambda: compare_across_apart(*sides, lambda: beside, extent), what="comparing across architectures")
         teacher = beside_controls(options, replace(reach, progress=progress), progress)
     return _compared(compared, options, ran, across, teacher)
 
