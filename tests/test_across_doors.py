@@ -55,6 +55,7 @@ def ours(document: dict[str, Any]) -> list[dict[str, Any]]:
 CONTROLS = "controls: [hf:lab/c10, hf:lab/c11, hf:lab/c12, hf:lab/c13, hf:lab/c14]\n"
 
 
+@pytest.mark.slow
 def test_a_derivative_is_closer_than_the_controls_of_policy(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -67,6 +68,7 @@ def test_a_derivative_is_closer_than_the_controls_of_policy(
     assert [picture["kind"] for picture in drawn] == ["band", "band", "matrix"]
 
 
+@pytest.mark.slow
 def test_without_controls_the_question_is_not_asked_and_decides_nothing(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,6 +82,7 @@ def test_without_controls_the_question_is_not_asked_and_decides_nothing(
     assert (code, document["verdict"], document["headline"]) == (same, without["verdict"], without["headline"])
 
 
+@pytest.mark.slow
 def test_one_architecture_is_left_to_the_exact_tests(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,7 +70,8 @@ def band(picture: Band, width: int = WIDTH) -> str:
     first, span = min(0.0, *ends), max(1.0, *ends) - min(0.0, *ends)
 
     def column(value: float) -> int:
-        return max(0, min(width - 1, round((value - first) / span * (width - 1)))) if isfinite(value) else 0
+        place = (value - first) / span * (width - 1)
+        return max(0, min(width - 1, round(place))) if isfinite(place) else 0
 
     line = [UNKNOWN] * width
     for value in picture.controls:

@@ -213,6 +213,7 @@ def test_networks_for_images_are_not_compared(place: Path, base: Member, control
     assert "images" in refused(member(place / "vit"), base, lambda: controls).why
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["json", "terminal", "html"])
 def test_the_command_shows_rank_map_and_limits(
     place: Path, base: Member, derived: Member, controls: list[Member], form: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any
@@ -237,6 +238,7 @@ def test_the_command_shows_rank_map_and_limits(
     assert ("<svg" in told) is (form == "html")
 
 
+@pytest.mark.slow
 def test_the_command_says_why_nothing_is_shown(place: Path, base: Member, derived: Member, capsys: pytest.CaptureFixture[str]) -> None:
     sides = [str(place / "derived"), str(place / "base")]
     assert main(["compare", *sides, "--activations", "--quiet"]) == 0

@@ -82,6 +82,7 @@ def evidence(world: Path, suspect: Path, candidates: list[Path], controls: list[
     return teaching(held(suspect), [held(one) for one in candidates], [held(one) for one in controls], texts=documents(files))
 
 
+@pytest.mark.slow
 def test_the_command_finds_the_teacher_among_candidates(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = command(world, "student", "m1", "--candidate", str(world / "m2"), "--candidate", str(world / "m3"))
     assert main([*arguments, "--format", "json"]) == 0
@@ -104,6 +105,7 @@ def test_the_command_finds_the_teacher_among_candidates(world: Path, capsys: pyt
     assert "unusually close" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_stranger_is_not_accused(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command(world, "m2", "m1", "--format", "json")) == 0
     (finding,) = json.loads(capsys.readouterr().out)["findings"]
@@ -212,12 +214,14 @@ def files_of(place: Path, card: str) -> dict[str, str | Path]:
 CARD = "---\nbase_model: {}\n---\n# A model\n"
 
 
+@pytest.mark.slow
 def test_the_audit_names_an_undeclared_teacher(world: Path, repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
     finding = audited(repository, files_of(world / "student", CARD.format("lab/m2")), capsys)
     assert (finding["status"], finding["severity"]) == ("found", "low")
     assert "hf:lab/m1, which no card declares" in finding["text"]
 
 
+@pytest.mark.slow
 def test_the_audit_is_content_with_a_declared_teacher(world: Path, repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
     assert audited(repository, files_of(world / "student", CARD.format("lab/m1")), capsys)["status"] == "ok"
 

@@ -100,6 +100,7 @@ def llama(folder: Path, seed: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_activations_are_drawn_wherever_they_are_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     base = llama(tmp_path / "base", 0)
     for form in ("terminal", "markdown", "html"):
@@ -110,6 +111,7 @@ def test_activations_are_drawn_wherever_they_are_shown(capsys: pytest.CaptureFix
         assert "activations, layer by layer" not in text, form
 
 
+@pytest.mark.slow
 def test_activations_that_could_not_be_had_are_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     base = saved(tmp_path / "base", model(0))
     for form in ("terminal", "markdown", "html"):
