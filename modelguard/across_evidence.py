@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from modelguard.activations.across import Member, compare_across
+from modelguard.activations.across import compare_across
 from modelguard.activations.across_apart import compare_across_apart
 from modelguard.activations.extent import AUTOMATIC_BYTES, Extent
+from modelguard.activations.model import Model
 from modelguard.attempt import attempt
 from modelguard.blobs.base import Folder
 from modelguard.checkpoints.base import Checkpoint
@@ -35,16 +36,16 @@ def across_of(
     opened, bases = sides
     if len(bases) > 1:
         return Missing("several bases are declared: none of them alone must behave like the model", kind=Absence.INAPPLICABLE)
-    (folder, base), left = bases[0], Member(opened.ref, own, opened)
-    right = Member(base.ref, folder, base)
+    (folder, base), left = bases[0], Model(name=opened.ref, folder=own, checkpoint=opened)
+    right = Model(name=base.ref, folder=folder, checkpoint=base)
     extent = Extent(budget=AUTOMATIC_BYTES if world.activations == "auto" else 0, progress=world.progress)
     run = compare_across if world.confined else compare_across_apart
-    made = attempt(lambda: run(left, right, lambda: _members(controls()), extent), what="comparing across architectures")
+    made = attempt(lambda: run(left, right, lambda: _models(controls()), extent), what="comparing across architectures")
     return _mild(made) if isinstance(made, Missing) else made
 
 
-def _members(opened: tuple[Opened, ...]) -> list[Member]:
-    return [Member(checkpoint.ref, folder, checkpoint) for folder, checkpoint in opened]
+def _models(opened: tuple[Opened, ...]) -> list[Model]:
+    return [Model(name=checkpoint.ref, folder=folder, checkpoint=checkpoint) for folder, checkpoint in opened]
 
 
 def _mild(missing: Missing) -> Missing:

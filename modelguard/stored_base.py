@@ -7,6 +7,7 @@ from typing import Protocol
 
 from modelguard.activations.against_stored import compare_with_stored
 from modelguard.activations.extent import Extent
+from modelguard.activations.stored_apart import compare_with_stored_apart
 from modelguard.attempt import attempt
 from modelguard.blobs.base import Folder
 from modelguard.checkpoints.base import Checkpoint
@@ -23,6 +24,8 @@ class Reached(Protocol):
     def registry(self) -> Place | None: ...
     @property
     def headers_only(self) -> bool: ...
+    @property
+    def confined(self) -> bool: ...
     def folder(self, directory: str) -> Folder:
         """A directory of the head."""
         ...
@@ -46,7 +49,8 @@ def by_registry(
         if isinstance(stored, Missing):
             return stored
         name, made = stored
-        compared = compare_with_stored(checkpoint, world.folder(directory), made, extent)
+        run = compare_with_stored if world.confined else compare_with_stored_apart
+        compared = run(checkpoint, world.folder(directory), made, extent)
         return compared if isinstance(compared, Missing) else replace(compared, notes=(f"the registry's entry {name}", *compared.notes))
 
     told = attempt(hold, what="holding the checkpoint against the registry's activations")

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from modelguard.activations.extent import AUTOMATIC_BYTES, Extent
 from modelguard.activations.held_out import MOST_BYTES, MOST_DOCUMENTS, PROBE_DOCUMENTS, Document, documents
-from modelguard.activations.teaching import Model, teaching
+from modelguard.activations.model import Model
+from modelguard.activations.teaching import teaching
 from modelguard.activations.teaching_apart import teaching_apart
 from modelguard.attempt import attempt
 from modelguard.blobs.base import Folder, read

@@ -19,6 +19,7 @@ from modelguard.activations.band import standings
 from modelguard.activations.cka import Grams
 from modelguard.activations.comparison import installed
 from modelguard.activations.extent import WHOLE, Extent
+from modelguard.activations.model import Model
 from modelguard.activations.network_settings import read_settings
 from modelguard.activations.networks import Architecture, design
 from modelguard.activations.pooled import Encoded, contrasts, encode, grams, places
@@ -26,7 +27,6 @@ from modelguard.activations.probes import NAME, PROBES, Tokens, checked_tokenize
 from modelguard.activations.streaming import run
 from modelguard.attempt import attempt
 from modelguard.blobs.base import Folder
-from modelguard.checkpoints.base import Checkpoint
 from modelguard.errors import CannotRead
 from modelguard.types.across import AcrossComparison
 from modelguard.types.findings import Absence, Missing
@@ -44,29 +44,20 @@ ALIKE = "one architecture and one tokenizer: the exact tests of activations spea
 FOREIGN = "no control has the model's own architecture: they may be less like the other network for that reason alone"
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A model that is to be run, by the name that it is told with."""
-
-    name: str
-    folder: Folder
-    checkpoint: Checkpoint
-
-
-Controls = Callable[[], Sequence[Member]]
+Controls = Callable[[], Sequence[Model]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Planned:
     """A model whose network can be built, with the texts in its own tokens."""
 
-    member: Member
+    member: Model
     architecture: Architecture
     encoded: Encoded
 
 
 def compare_across(
-    left: Member, right: Member, controls: Controls, extent: Extent = WHOLE, *, texts: Sequence[str] = PROBES
+    left: Model, right: Model, controls: Controls, extent: Extent = WHOLE, *, texts: Sequence[str] = PROBES
 ) -> AcrossComparison | Missing:
     """Where `left`, the model in question, stands among the controls in its likeness to `right`; or why that cannot be said.
 
@@ -79,7 +70,7 @@ def compare_across(
     return Missing(made.why, advice=made.advice) if isinstance(made, Missing) and made.kind is Absence.BROKEN else made
 
 
-def _compared(left: Member, right: Member, controls: Controls, extent: Extent, texts: Sequence[str]) -> AcrossComparison | Missing:
+def _compared(left: Model, right: Model, controls: Controls, extent: Extent, texts: Sequence[str]) -> AcrossComparison | Missing:
     if _alike(left.folder, right.folder):
         return Missing(ALIKE, kind=Absence.INAPPLICABLE)
     named = {control.name: partial(_planned, control, texts) for control in controls() if control.name not in (left.name, right.name)}
@@ -122,7 +113,7 @@ def _alike(left: Folder, right: Folder) -> bool:
     return first.text == second.text and checked_tokenizer(left) == checked_tokenizer(right)
 
 
-def _planned(member: Member, texts: Sequence[str]) -> _Planned:
+def _planned(member: Model, texts: Sequence[str]) -> _Planned:
     architecture = _had(design(_had(read_settings(member.folder)), member.folder.ref))
     if not architecture.vocabulary:
         raise CannotRead(f"{member.name}: reads no text; networks for images are not compared across architectures")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from modelguard.activations.across import Member, compare_across
+from modelguard.activations.across import compare_across
 from modelguard.activations.extent import WHOLE, Extent
+from modelguard.activations.model import Model, offered, received
 from modelguard.confinement.apart import run_apart
 from modelguard.confinement.broker import Broker
 from modelguard.confinement.data import decode, encode
 from modelguard.confinement.inside import Desk
 from modelguard.confinement.limits import Limits
-from modelguard.confinement.offered import OfferedCheckpoint, OfferedFolder
 from modelguard.types.across import AcrossComparison
 from modelguard.types.findings import Missing
 
@@ -21,17 +21,14 @@ TASK = f"{__name__}:confined"
 
 
 def compare_across_apart(
-    left: Member, right: Member, controls: Callable[[], Sequence[Member]], extent: Extent = WHOLE, limits: Limits | None = None
+    left: Model, right: Model, controls: Callable[[], Sequence[Model]], extent: Extent = WHOLE, limits: Limits | None = None
 ) -> AcrossComparison | Missing:
     """What `compare_across` gives, from a confined process. Raises CannotRead where that ends without an answer."""
     within = limits or Limits()
     broker = Broker(within)
 
-    def offered(one: Member) -> list[object]:
-        return [one.name, broker.folder(one.folder), broker.checkpoint(one.checkpoint)]
-
-    broker.answers("controls", lambda _given: [offered(one) for one in controls()])
-    given = {"sides": [offered(left), offered(right)], "extent": [extent.layers, extent.budget]}
+    broker.answers("controls", lambda _given: [offered(one, broker) for one in controls()])
+    given = {"sides": [offered(left, broker), offered(right, broker)], "extent": [extent.layers, extent.budget]}
     answer = run_apart(TASK, given, broker, within, what=WHAT, progress=extent.progress)
     made: AcrossComparison | Missing = decode(AcrossComparison | Missing, answer)
     return made
@@ -39,12 +36,7 @@ def compare_across_apart(
 
 def confined(given: Any, desk: Desk) -> Any:
     """What the child does."""
-
-    def member(told: Any) -> Member:
-        name, folder, checkpoint = told
-        return Member(name, OfferedFolder(desk, folder), OfferedCheckpoint(desk, checkpoint))
-
-    left, right = map(member, given["sides"])
+    left, right = (received(told, desk) for told in given["sides"])
     layers, budget = given["extent"]
     extent = Extent(layers=layers, budget=budget, progress=desk.progress)
-    return encode(compare_across(left, right, lambda: [member(told) for told in desk.ask("controls", None)], extent))
+    return encode(compare_across(left, right, lambda: [received(told, desk) for told in desk.ask("controls", None)], extent))

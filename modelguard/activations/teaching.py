@@ -14,31 +14,18 @@ from modelguard.activations.behaviour import SOURCE, behaviour
 from modelguard.activations.comparison import installed
 from modelguard.activations.extent import WHOLE, Extent
 from modelguard.activations.held_out import PROBE_DOCUMENTS, Document, Windows, method, tokenised, windows
+from modelguard.activations.model import Model
 from modelguard.activations.network_settings import read_settings
 from modelguard.activations.networks import Architecture, design
 from modelguard.activations.predictions import Advance, Predictions, States, likeliest, predictions, states, together
 from modelguard.attempt import attempt
-from modelguard.blobs.base import Folder
-from modelguard.checkpoints.base import Checkpoint, nbytes
+from modelguard.checkpoints.base import nbytes
 from modelguard.evals.teacher import CONFOUND, MIN_CONTROLS
 from modelguard.types.evals import Likeness, TeacherEvidence
 from modelguard.types.findings import Absence, Missing
 
 MOST_MODELS = 8  # candidates, and controls, whose states are kept at once
 FEWEST_TOKENS = 256  # of a vocabulary
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """A checkpoint with its papers, by the name that outputs call it."""
-
-    name: str
-    folder: Folder
-    checkpoint: Checkpoint
-
-    def told(self, why: str) -> str:
-        """A reason with the model called by its name: where it lies may be private."""
-        return why.replace(self.checkpoint.ref, self.name).replace(self.folder.ref, self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

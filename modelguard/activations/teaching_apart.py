@@ -7,13 +7,13 @@ from typing import Any
 
 from modelguard.activations.extent import WHOLE, Extent
 from modelguard.activations.held_out import PROBE_DOCUMENTS, Document
-from modelguard.activations.teaching import Model, teaching
+from modelguard.activations.model import Model, offered, received
+from modelguard.activations.teaching import teaching
 from modelguard.confinement.apart import run_apart
 from modelguard.confinement.broker import Broker
 from modelguard.confinement.data import decode, encode
 from modelguard.confinement.inside import Desk
 from modelguard.confinement.limits import Limits
-from modelguard.confinement.offered import OfferedCheckpoint, OfferedFolder
 from modelguard.types.evals import TeacherEvidence
 from modelguard.types.findings import Missing
 
@@ -33,7 +33,7 @@ def teaching_apart(
     within = Limits()
     broker = Broker(within)
     given = {
-        "models": [[_offered(one, broker) for one in several] for several in ((suspect,), candidates, controls)],
+        "models": [[offered(one, broker) for one in several] for several in ((suspect,), candidates, controls)],
         "texts": [[one.kind, one.content] for one in texts],
         "extent": [extent.layers, extent.budget],
     }
@@ -44,17 +44,8 @@ def teaching_apart(
 
 def confined(given: Any, desk: Desk) -> Any:
     """What the child does."""
-    (suspect,), candidates, controls = (tuple(_model(told, desk) for told in several) for several in given["models"])
+    (suspect,), candidates, controls = (tuple(received(told, desk) for told in several) for several in given["models"])
     layers, budget = given["extent"]
     extent = Extent(layers=layers, budget=budget, progress=desk.progress)
     texts = tuple(Document(kind=kind, content=content) for kind, content in given["texts"])
     return encode(teaching(suspect, candidates, controls, texts=texts, extent=extent))
-
-
-def _offered(one: Model, broker: Broker) -> list[object]:
-    return [one.name, broker.folder(one.folder), broker.checkpoint(one.checkpoint)]
-
-
-def _model(told: Any, desk: Desk) -> Model:
-    name, folder, checkpoint = told
-    return Model(name=name, folder=OfferedFolder(desk, folder), checkpoint=OfferedCheckpoint(desk, checkpoint))

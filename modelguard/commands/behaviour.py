@@ -11,7 +11,7 @@ from pathlib import Path
 from modelguard import pipeline
 from modelguard.activations.extent import Extent
 from modelguard.activations.held_out import MOST_BYTES, MOST_DOCUMENTS, PROBE_DOCUMENTS, Document, documents
-from modelguard.activations.teaching import Model
+from modelguard.activations.model import Model
 from modelguard.activations.teaching_apart import teaching_apart
 from modelguard.attempt import attempt
 from modelguard.checks.base import select
@@ -33,13 +33,16 @@ def beside_controls(options: argparse.Namespace, reach: Reach, progress: Progres
     """How unusually alike LEFT predicts to RIGHT and to every --candidate, by what the --controls show."""
     texts = texts_of(options.text)
 
-    def models(listed: Sequence[str]) -> tuple[Model, ...]:
-        found = ((name, open_reference(name, reach)) for name in dict.fromkeys(listed))
-        return tuple(Model(name=name, folder=folder, checkpoint=checkpoint) for name, (folder, checkpoint) in found)
-
-    (suspect,), candidates, controls = models([options.left]), models([options.right, *options.candidate]), models(options.control)
+    several = ([options.left], [options.right, *options.candidate], options.control)
+    (suspect,), candidates, controls = (models_of(listed, reach) for listed in several)
     run = partial(teaching_apart, suspect, candidates, controls, texts=texts, extent=Extent(progress=progress))
     return attempt(run, what="running models on held-out text")
+
+
+def models_of(listed: Sequence[str], reach: Reach) -> tuple[Model, ...]:
+    """The models that references name, each once."""
+    found = ((name, open_reference(name, reach)) for name in dict.fromkeys(listed))
+    return tuple(Model(name=name, folder=folder, checkpoint=checkpoint) for name, (folder, checkpoint) in found)
 
 
 def texts_of(paths: Sequence[Path]) -> tuple[Document, ...]:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 
-from modelguard.activations.across import Member
 from modelguard.activations.across_apart import compare_across_apart
 from modelguard.activations.apart import run_both_apart
 from modelguard.activations.extent import Extent
+from modelguard.activations.model import Model
 from modelguard.attempt import attempt
-from modelguard.commands.behaviour import beside_controls, judged, section
+from modelguard.commands.behaviour import beside_controls, judged, models_of, section
 from modelguard.commands.inputs import colour, width
 from modelguard.commands.registry import by_sketch
 from modelguard.commands.stored_activations import held_by_registry
@@ -50,7 +50,7 @@ def compare_two(options: argparse.Namespace) -> Result:
             done += count
             progress("comparing", min(done, total), total)
 
-        beside = [Member(text, *open_reference(text, reach)) for text in options.control]
+        beside = models_of(options.control, reach)
         controls, candidates = [one.checkpoint for one in beside], [open_reference(text, reach)[1] for text in options.candidate]
         compared = compare(left, right, depth=options.depth, controls=controls, candidates=candidates, advance=advance)
     if not options.activations:
@@ -61,10 +61,11 @@ def compare_two(options: argparse.Namespace) -> Result:
         extent = Extent(layers=options.layers, progress=progress)
         run = partial(run_both_apart, left, left_folder, right_folder, right, extent)
         ran = attempt(run, what="running both models on the probes")
-        sides = Member(options.left, left_folder, left), Member(options.right, right_folder, right)
+        ours = Model(name=options.left, folder=left_folder, checkpoint=left)
+        theirs = Model(name=options.right, folder=right_folder, checkpoint=right)
         across = None
         if beside or isinstance(ran, Missing):  # of one architecture and alone, nobody asks for a rank
-            across = attempt(lambda: compare_across_apart(*sides, lambda: beside, extent), what="comparing across architectures")
+            across = attempt(lambda: compare_across_apart(ours, theirs, lambda: beside, extent), what="comparing across architectures")
         teacher = beside_controls(options, replace(reach, progress=progress), progress)
     return _compared(compared, options, ran, across, teacher)
 

@@ -6,9 +6,9 @@ import argparse
 from contextlib import closing
 from functools import partial
 
-from modelguard.activations.against_stored import compare_with_stored, held, on_probes_of
+from modelguard.activations.against_stored import held
 from modelguard.activations.extent import Extent
-from modelguard.activations.stored import fingerprint_activations
+from modelguard.activations.stored_apart import compare_with_stored_apart, fingerprint_apart, on_probes_of_apart
 from modelguard.attempt import attempt
 from modelguard.blobs.base import Folder
 from modelguard.checkpoints.base import Checkpoint
@@ -33,7 +33,7 @@ def made_for_registry(options: argparse.Namespace, folder: Folder, checkpoint: C
         raise BadRequest("an activation fingerprint has no secret form", advice="leave out --secret, or --activations")
     with shown(quiet=options.quiet) as progress:
         extent = Extent(layers=options.layers, progress=progress)
-        made = attempt(partial(fingerprint_activations, checkpoint, folder, extent), what="running the model on the probes")
+        made = attempt(partial(fingerprint_apart, checkpoint, folder, extent), what="running the model on the probes")
     if isinstance(made, Missing):
         raise CannotRead(
             f"{options.checkpoint}: no activation fingerprint: {made.why}", advice=made.advice or "add it without --activations"
@@ -61,10 +61,10 @@ def _held(
     """Whichever side is not stored is run on the other's probes."""
     if right is not None and left is None:
         folder, checkpoint = open_reference(options.left, reach)
-        return compare_with_stored(checkpoint, folder, right, extent)
+        return compare_with_stored_apart(checkpoint, folder, right, extent)
     if right is None and left is not None:
         folder, checkpoint = open_reference(options.right, reach)
-        made = on_probes_of(left, checkpoint, folder, extent)
+        made = on_probes_of_apart(left, checkpoint, folder, extent)
         return made if isinstance(made, Missing) else held(left, made)
     return Missing("neither side is stored") if left is None or right is None else held(left, right)
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelguard.activations.across import Member, compare_across
+from modelguard.activations.across import compare_across
 from modelguard.activations.extent import Extent
+from modelguard.activations.model import Model
 from modelguard.blobs.local import LocalFolder
 from modelguard.checkpoints.safetensors import open_safetensors
 from modelguard.checks.activations_across_architectures import check
@@ -33,7 +34,7 @@ DEPTH = {"llama": "num_hidden_layers", "gpt2": "n_layer", "bert": "num_hidden_la
 MADE = {"words": tokenizers.words, "syllables": tokenizers.syllables}
 
 
-def network(place: Path, family: str, seed: int, *, layers: int = 2, tokenizer: str = "words") -> Member:
+def network(place: Path, family: str, seed: int, *, layers: int = 2, tokenizer: str = "words") -> Model:
     """A network of those layers and weights, with its tokenizer, in a folder."""
     text = MADE[tokenizer]()
     numbers = SIZES[family] | {DEPTH[family]: layers, "vocab_size": tokenizers.size(text)}
@@ -44,12 +45,12 @@ def network(place: Path, family: str, seed: int, *, layers: int = 2, tokenizer: 
     return member(place)
 
 
-def member(place: Path) -> Member:
+def member(place: Path) -> Model:
     folder = LocalFolder(place, place.name)
-    return Member(place.name, folder, open_safetensors(folder.open("model.safetensors")))
+    return Model(name=place.name, folder=folder, checkpoint=open_safetensors(folder.open("model.safetensors")))
 
 
-def shortened(whole: Member, target: Path, source: Path, layers: int) -> Member:
+def shortened(whole: Model, target: Path, source: Path, layers: int) -> Model:
     """The first layers of a network: a derivative, of another architecture as its configuration says."""
     from safetensors.numpy import load_file, save_file
 
@@ -68,33 +69,33 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def base(place: Path) -> Member:
+def base(place: Path) -> Model:
     return network(place / "base", "llama", 0, layers=3)
 
 
 @pytest.fixture(scope="module")
-def derived(place: Path, base: Member) -> Member:
+def derived(place: Path, base: Model) -> Model:
     return shortened(base, place / "derived", place / "base", 2)
 
 
 @pytest.fixture(scope="module")
-def controls(place: Path) -> list[Member]:
+def controls(place: Path) -> list[Model]:
     return [network(place / f"control {seed}", "llama", seed) for seed in range(10, 15)]
 
 
-def held(left: Member, right: Member, controls: Sequence[Member], extent: Extent | None = None) -> AcrossComparison:
+def held(left: Model, right: Model, controls: Sequence[Model], extent: Extent | None = None) -> AcrossComparison:
     made = compare_across(left, right, lambda: controls, extent or Extent())
     assert isinstance(made, AcrossComparison), made
     return made
 
 
-def refused(left: Member, right: Member, controls: Callable[[], Sequence[Member]]) -> Missing:
+def refused(left: Model, right: Model, controls: Callable[[], Sequence[Model]]) -> Missing:
     made = compare_across(left, right, controls)
     assert isinstance(made, Missing), made
     return made
 
 
-def test_a_shortened_model_ranks_first_and_a_stranger_need_not(place: Path, base: Member, derived: Member, controls: list[Member]) -> None:
+def test_a_shortened_model_ranks_first_and_a_stranger_need_not(place: Path, base: Model, derived: Model, controls: list[Model]) -> None:
     made = held(derived, base, controls)
     assert [standing.rank for standing in made.standings] == [1, 1]
     assert made.standings[0].value == pytest.approx(1.0, abs=1e-3)
@@ -112,7 +113,7 @@ def test_a_shortened_model_ranks_first_and_a_stranger_need_not(place: Path, base
 
 @pytest.mark.parametrize(("family", "tokenizer"), [("gpt2", "words"), ("gpt2", "syllables"), ("bert", "syllables"), ("llama", "syllables")])
 def test_every_architecture_and_tokenizer_is_held_against_every_other(
-    place: Path, base: Member, controls: list[Member], family: str, tokenizer: str
+    place: Path, base: Model, controls: list[Model], family: str, tokenizer: str
 ) -> None:
     left = network(place / f"{family} {tokenizer}", family, 30, tokenizer=tokenizer)
     made = held(left, base, controls[:2])
@@ -126,17 +127,17 @@ def test_every_architecture_and_tokenizer_is_held_against_every_other(
     assert "too few" in claim.text
 
 
-def test_the_same_comes_out_twice(base: Member, derived: Member, controls: list[Member]) -> None:
+def test_the_same_comes_out_twice(base: Model, derived: Model, controls: list[Model]) -> None:
     assert held(derived, base, controls[:2]) == held(derived, base, controls[:2])
 
 
-def test_the_first_layers_alone_are_run_and_said(base: Member, derived: Member, controls: list[Member]) -> None:
+def test_the_first_layers_alone_are_run_and_said(base: Model, derived: Model, controls: list[Model]) -> None:
     made = held(derived, base, controls[:2], Extent(layers=1))
     assert (len(made.map), len(made.map[0])) == (1, 1)
     assert made.notes == ("the first 1 of 2 layers were run", "base: the first 1 of 3 layers were run")
 
 
-def test_without_controls_nothing_is_said_and_why(base: Member, derived: Member, controls: list[Member]) -> None:
+def test_without_controls_nothing_is_said_and_why(base: Model, derived: Model, controls: list[Model]) -> None:
     for few in ([], controls[:1], [base, controls[0]]):
         missing = refused(derived, base, lambda few=few: few)  # type: ignore[misc]
         assert missing.kind is Absence.ABSENT
@@ -144,8 +145,8 @@ def test_without_controls_nothing_is_said_and_why(base: Member, derived: Member,
         assert "--control" in missing.advice
 
 
-def test_one_architecture_and_tokenizer_is_left_to_the_exact_tests(place: Path, base: Member, controls: list[Member]) -> None:
-    def unopened() -> Sequence[Member]:
+def test_one_architecture_and_tokenizer_is_left_to_the_exact_tests(place: Path, base: Model, controls: list[Model]) -> None:
+    def unopened() -> Sequence[Model]:
         raise AssertionError("controls are opened where nothing needs them")
 
     missing = refused(controls[0], controls[1], unopened)
@@ -154,7 +155,7 @@ def test_one_architecture_and_tokenizer_is_left_to_the_exact_tests(place: Path, 
     assert isinstance(held(other, base, controls[:2]), AcrossComparison)
 
 
-def broken(place: Path, source: Path, change: str) -> Member:
+def broken(place: Path, source: Path, change: str) -> Model:
     """A control that cannot be run."""
     from safetensors.numpy import load_file, save_file
 
@@ -181,7 +182,7 @@ def broken(place: Path, source: Path, change: str) -> Member:
     ],
 )
 def test_what_cannot_be_run_is_left_out_or_the_reason(
-    place: Path, base: Member, derived: Member, controls: list[Member], change: str, why: str
+    place: Path, base: Model, derived: Model, controls: list[Model], change: str, why: str
 ) -> None:
     bad = broken(place / change, place / "control 10", change)
     made = held(derived, base, [*controls[1:3], bad])
@@ -196,7 +197,7 @@ def test_what_cannot_be_run_is_left_out_or_the_reason(
     assert "alike whoever made them" in few.why
 
 
-def test_constant_networks_say_nothing(place: Path, base: Member, controls: list[Member]) -> None:
+def test_constant_networks_say_nothing(place: Path, base: Model, controls: list[Model]) -> None:
     from safetensors.numpy import load_file, save_file
 
     still = place / "still"
@@ -205,7 +206,7 @@ def test_constant_networks_say_nothing(place: Path, base: Member, controls: list
     assert "do not differ" in refused(member(still), base, lambda: controls[:2]).why
 
 
-def test_networks_for_images_are_not_compared(place: Path, base: Member, controls: list[Member]) -> None:
+def test_networks_for_images_are_not_compared(place: Path, base: Model, controls: list[Model]) -> None:
     config = transformers.AutoConfig.for_model(
         "vit", hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=32, patch_size=8
     )
@@ -216,7 +217,7 @@ def test_networks_for_images_are_not_compared(place: Path, base: Member, control
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["json", "terminal", "html"])
 def test_the_command_shows_rank_map_and_limits(
-    place: Path, base: Member, derived: Member, controls: list[Member], form: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+    place: Path, base: Model, derived: Model, controls: list[Model], form: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no network here")
@@ -239,7 +240,7 @@ def test_the_command_shows_rank_map_and_limits(
 
 
 @pytest.mark.slow
-def test_the_command_says_why_nothing_is_shown(place: Path, base: Member, derived: Member, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_why_nothing_is_shown(place: Path, base: Model, derived: Model, capsys: pytest.CaptureFixture[str]) -> None:
     sides = [str(place / "derived"), str(place / "base")]
     assert main(["compare", *sides, "--activations", "--quiet"]) == 0
     assert "0 control models are named" in " ".join(capsys.readouterr().out.split())

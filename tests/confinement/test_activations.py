@@ -66,15 +66,21 @@ from pathlib import Path
 from modelguard.cli import main
 code = main(["compare", sys.argv[1], sys.argv[1], "--activations", "--layers", "1", "--format", "json", "--quiet"])
 assert code == 0, code
+print(end="\\0")
+place = ["--registry", sys.argv[2], "--quiet"]
+assert main(["registry", "add", sys.argv[1], "--name", "base", "--activations", "--layers", "1", *place]) == 0
+print(end="\\0")
+assert main(["compare", sys.argv[1], "registry:base", "--activations", "--layers", "1", "--format", "json", *place]) == 0
 assert not {"torch", "transformers", "tokenizers"} & set(sys.modules), "in the process that holds the tokens"
 """
 
 
-def test_the_process_with_the_tokens_loads_no_torch(base: Path) -> None:
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", LOADED, str(base)], cwd=root, capture_output=True, text=True, check=False)
+def test_the_process_with_the_tokens_loads_no_torch(base: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LOADED, str(base), str(tmp_path / "known.sqlite")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["activations"]["layers"]) == 1
+    compared, _, held = done.stdout.split("\0")
+    assert [len(json.loads(text)["activations"]["layers"]) for text in (compared, held)] == [1, 1]
 
 
 ALONE = """

@@ -13,7 +13,8 @@ import pytest
 from demo.hub_server import HubServer
 from demo.repository import Repository
 from modelguard.activations.held_out import documents
-from modelguard.activations.teaching import Model, teaching
+from modelguard.activations.model import Model
+from modelguard.activations.teaching import teaching
 from modelguard.blobs.local import LocalFolder
 from modelguard.checkpoints.opening import find_entry, open_checkpoint
 from modelguard.cli import main
